@@ -10,9 +10,9 @@ name, "deployment/api"), because opaque ids would hide which figure is wrong.
 The directory holds one answer of the API server per collection, either plain JSON (`pods.json`,
 `102-list-pods.json`) or with its head (`102-list-pods.response.txt`: status line, headers, empty line, body),
 the two lists of metrics.k8s.io (`node-metrics.json`, `pod-metrics.json`, the words `handwritten-` and `-list`
-allowed around them) and, where it was kept, the answer of /version. OUTPUT is `recorded-counts.json` beside this file unless given. What a reader
-may want to know about the data (owners that do not resolve, Pods the metrics leave out, and so on) goes to
-standard error.
+allowed around them) and, where it was kept, the answer of /version. OUTPUT is `recorded-counts.json` beside
+this file unless given. What a reader may want to know about the data (owners that do not resolve, Pods the
+metrics leave out, and so on) goes to standard error.
 
 Not in the output, because no list says it: clusterId, timestamp, operatorVersion, mapEpoch, payloadVersion,
 and the dashboard's operatorMetrics and lastUpdated.
@@ -129,7 +129,9 @@ SUFFIXES = {
 
 def quantity(text):
     """A Kubernetes quantity as an exact number of cores or bytes."""
-    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+)|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?)", str(text))
+    number = r"([+-]?(?:\d+\.?\d*|\.\d+))"
+    suffix = r"(?:[eE]([+-]?\d+)|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?)"
+    match = re.fullmatch(number + suffix, str(text))
     if not match:
         raise SystemExit(f"not a quantity: {text!r}")
     number, exponent, suffix = match.groups()
