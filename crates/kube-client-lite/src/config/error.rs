@@ -148,44 +148,118 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CertificateInvalid { origin, index, reason } => {
-                write!(f, "{origin}: certificate {index} cannot be read ({reason}); replace it or take it out")
+            Self::CertificateInvalid {
+                origin,
+                index,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "{origin}: certificate {index} cannot be read ({reason}); replace it or take it out"
+                )
             }
             Self::CertificateMissing { origin } => {
-                write!(f, "{origin}: no PEM certificate in it; expected -----BEGIN CERTIFICATE-----")
+                write!(
+                    f,
+                    "{origin}: no PEM certificate in it; expected -----BEGIN CERTIFICATE-----"
+                )
             }
-            Self::ContextMissing { files, context, known } => {
-                write!(f, "{}: no context {context:?}; {}", Files(files), Known(known))
+            Self::ContextMissing {
+                files,
+                context,
+                known,
+            } => {
+                write!(
+                    f,
+                    "{}: no context {context:?}; {}",
+                    Files(files),
+                    Known(known)
+                )
             }
             Self::ContextUnset { files, known } => {
-                write!(f, "{}: no current-context; set it with `kubectl config use-context NAME` or name a context; {}", Files(files), Known(known))
+                write!(
+                    f,
+                    "{}: no current-context; set it with `kubectl config use-context NAME` or name a context; {}",
+                    Files(files),
+                    Known(known)
+                )
             }
-            Self::EntryMissing { file, context, kind, name } => {
-                write!(f, "{}, context {context:?}: no {kind} {name:?}; add it to {kind}s or correct the context", file.display())
+            Self::EntryMissing {
+                file,
+                context,
+                kind,
+                name,
+            } => {
+                write!(
+                    f,
+                    "{}, context {context:?}: no {kind} {name:?}; add it to {kind}s or correct the context",
+                    file.display()
+                )
             }
-            Self::ExecCommand { command, error, hint } => {
-                write!(f, "credential plugin {} cannot be started: {error}; ", command.display())?;
-                f.write_str(hint.as_deref().unwrap_or("install it, or correct exec.command in the kubeconfig"))
+            Self::ExecCommand {
+                command,
+                error,
+                hint,
+            } => {
+                write!(
+                    f,
+                    "credential plugin {} cannot be started: {error}; ",
+                    command.display()
+                )?;
+                f.write_str(
+                    hint.as_deref()
+                        .unwrap_or("install it, or correct exec.command in the kubeconfig"),
+                )
             }
-            Self::ExecFailed { command, reason, stderr } => {
+            Self::ExecFailed {
+                command,
+                reason,
+                stderr,
+            } => {
                 write!(f, "credential plugin {} {reason}", command.display())?;
-                if stderr.is_empty() { Ok(()) } else { write!(f, ": {stderr}") }
+                if stderr.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, ": {stderr}")
+                }
             }
-            Self::FieldInvalid { origin, field, reason } => write!(f, "{origin}: {field} {reason}"),
-            Self::FieldUnsupported { origin, field, advice } => {
+            Self::FieldInvalid {
+                origin,
+                field,
+                reason,
+            } => write!(f, "{origin}: {field} {reason}"),
+            Self::FieldUnsupported {
+                origin,
+                field,
+                advice,
+            } => {
                 write!(f, "{origin}: {field} is not supported; {advice}")
             }
             Self::FileTooLarge { path, limit } => {
-                write!(f, "{}: larger than {limit} bytes; is this the right file?", path.display())
+                write!(
+                    f,
+                    "{}: larger than {limit} bytes; is this the right file?",
+                    path.display()
+                )
             }
-            Self::FileUnreadable { path, purpose, error } => {
+            Self::FileUnreadable {
+                path,
+                purpose,
+                error,
+            } => {
                 write!(f, "{}: cannot read the {purpose}: {error}", path.display())
             }
             Self::KeyInvalid { origin, reason } => {
-                write!(f, "{origin}: {reason}; expected an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC1)")
+                write!(
+                    f,
+                    "{origin}: {reason}; expected an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC1)"
+                )
             }
             Self::KeyMismatch { certificate, key } => {
-                write!(f, "{key}: this private key does not belong to the certificate in {certificate}; use the pair that was issued together")
+                write!(
+                    f,
+                    "{key}: this private key does not belong to the certificate in {certificate}; use the pair that was issued together"
+                )
             }
             Self::KubeconfigMalformed { path, reason } => {
                 write!(f, "{}: not a kubeconfig: {reason}", path.display())
@@ -195,14 +269,25 @@ impl fmt::Display for ConfigError {
                 if tried.is_empty() {
                     f.write_str("set KUBECONFIG or HOME")
                 } else {
-                    write!(f, "looked for {}; set KUBECONFIG or name a file", Files(tried))
+                    write!(
+                        f,
+                        "looked for {}; set KUBECONFIG or name a file",
+                        Files(tried)
+                    )
                 }
             }
             Self::NotInCluster { missing } => {
-                write!(f, "not in a cluster: {missing}; run in a pod whose service account token is mounted, or use a kubeconfig")
+                write!(
+                    f,
+                    "not in a cluster: {missing}; run in a pod whose service account token is mounted, or use a kubeconfig"
+                )
             }
             Self::SystemRootsMissing { tried } => {
-                write!(f, "no certificate authority: none is configured and the system has no bundle ({}); configure one or set SSL_CERT_FILE", Files(tried))
+                write!(
+                    f,
+                    "no certificate authority: none is configured and the system has no bundle ({}); configure one or set SSL_CERT_FILE",
+                    Files(tried)
+                )
             }
             Self::TokenInvalid { origin, reason } => write!(f, "{origin}: the token {reason}"),
         }
@@ -238,7 +323,10 @@ impl fmt::Display for Known<'_> {
     }
 }
 
-fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = T>) -> fmt::Result {
+fn list<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    items: impl Iterator<Item = T>,
+) -> fmt::Result {
     for (index, item) in items.enumerate() {
         if index > 0 {
             f.write_str(", ")?;

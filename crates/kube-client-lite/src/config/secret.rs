@@ -32,6 +32,9 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing() {
-        assert_eq!(format!("{:?}", Some(Secret::new("s3cret"))), "Some(Secret(..))");
+        assert_eq!(
+            format!("{:?}", Some(Secret::new("s3cret"))),
+            "Some(Secret(..))"
+        );
     }
 }

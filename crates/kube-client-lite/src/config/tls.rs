@@ -1,9 +1,25 @@
+use std::env;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::sync::Arc;
 
+use rustls::crypto::ring::sign;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
 
+use super::file::{self, FileStamp};
 use super::{ConfigError, Secret};
+
+/// The bundle of Debian and its like, Fedora and its like, openSUSE, newer Fedora, Alpine and the BSDs.
+const SYSTEM_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// How the server is recognised, and with which certificate this client presents itself.
 #[derive(Clone, Debug, Default)]
@@ -21,13 +37,13 @@ pub struct Tls {
 /// The certificate authorities that may have signed the server's certificate.
 #[derive(Clone, Debug, Default)]
 pub enum Ca {
+    /// A PEM file, read again when it changes.
+    File(PathBuf),
+    /// PEM text.
+    Pem(Vec<u8>),
     /// The system's bundle: `SSL_CERT_FILE`, or the usual file of a Linux distribution.
     #[default]
     System,
-    /// PEM text.
-    Pem(Vec<u8>),
-    /// A PEM file, read again when it changes.
-    File(PathBuf),
 }
 
 /// A client certificate chain and its private key.
@@ -70,21 +86,181 @@ pub(crate) struct ClientIdentity {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Stamp(Vec<Option<FileStamp>>);
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct FileStamp {
-    modified: Option<SystemTime>,
-    len: u64,
-    inode: u64,
-}
-
 impl Tls {
-    /// Reads, parses and checks all certificates and keys.
+    /// Reads, parses and checks all certificates and keys. Not for a server of scheme `http`,
+    /// which needs none, so that a missing system bundle would be a needless error.
     pub(crate) fn load(&self) -> Result<LoadedTls, ConfigError> {
-        todo!()
+        let roots = if self.insecure_skip_verify {
+            Vec::new()
+        } else {
+            self.ca.load()?
+        };
+        let client = self
+            .client_cert
+            .as_ref()
+            .map(ClientCert::load)
+            .transpose()?;
+        Ok(LoadedTls { roots, client })
     }
 
     /// Looks at the files, without reading them.
     pub(crate) fn stamp(&self) -> Stamp {
-        todo!()
+        let mut files = Vec::new();
+        if let Ca::File(path) = &self.ca {
+            files.push(path);
+        }
+        if let Some(ClientCert { cert, key }) = &self.client_cert {
+            for source in [cert, key] {
+                if let PemSource::File(path) = source {
+                    files.push(path);
+                }
+            }
+        }
+        Stamp(files.into_iter().map(|path| FileStamp::of(path)).collect())
+    }
+}
+
+impl Ca {
+    fn load(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        match self {
+            Ca::File(path) => parse_roots(
+                &file::read(path, "certificate authority")?,
+                &path.display().to_string(),
+            ),
+            Ca::Pem(pem) => parse_roots(pem, "certificate authority given as text"),
+            Ca::System => {
+                let set = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+                system_roots(match set {
+                    Some(path) => vec![path.into()],
+                    None => SYSTEM_BUNDLES.iter().map(PathBuf::from).collect(),
+                })
+            }
+        }
+    }
+}
+
+/// The certificates of a bundle, each of which must be fit for a trust anchor: the TLS library
+/// would pass over the others in silence, and the handshake fail for no visible reason.
+pub(super) fn parse_roots(
+    pem: &[u8],
+    origin: &str,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    parse_certificates(pem, origin, |certificate| {
+        RootCertStore::empty().add(certificate.clone())
+    })
+}
+
+/// System bundles have certificates of all ages, so here one that does not parse is left out.
+fn system_roots(tried: Vec<PathBuf>) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let Some(path) = tried.iter().find(|path| path.exists()) else {
+        return Err(ConfigError::SystemRootsMissing { tried });
+    };
+    let pem = file::read(path, "system's certificate authorities")?;
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .flatten()
+        .filter(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok())
+        .collect();
+    if roots.is_empty() {
+        return Err(ConfigError::CertificateMissing {
+            origin: path.display().to_string(),
+        });
+    }
+    Ok(roots)
+}
+
+fn parse_certificates(
+    pem: &[u8],
+    origin: &str,
+    check: impl Fn(&CertificateDer<'static>) -> Result<(), rustls::Error>,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let invalid = |reason| ConfigError::CertificateInvalid {
+            origin: origin.to_owned(),
+            index: certificates.len() + 1,
+            reason,
+        };
+        let certificate = certificate.map_err(|error| invalid(pem_reason(&error)))?;
+        check(&certificate).map_err(|error| invalid(error.to_string()))?;
+        certificates.push(certificate);
+    }
+    if certificates.is_empty() {
+        return Err(ConfigError::CertificateMissing {
+            origin: origin.to_owned(),
+        });
+    }
+    Ok(certificates)
+}
+
+/// What is wrong with PEM, in words: the library's own text quotes bytes of the input.
+fn pem_reason(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Base64Decode(_) => "not base64",
+        pem::Error::IllegalSectionStart { .. } => "a broken BEGIN line",
+        pem::Error::MissingSectionEnd { .. } => "no END line",
+        _ => "not PEM",
+    }
+    .to_owned()
+}
+
+impl ClientCert {
+    fn load(&self) -> Result<ClientIdentity, ConfigError> {
+        let (cert, cert_origin) = self
+            .cert
+            .read("client certificate", "client certificate given as text")?;
+        let (key, key_origin) = self.key.read("client key", "client key given as text")?;
+        ClientIdentity::parse((&cert, &cert_origin), (&key, &key_origin))
+    }
+}
+
+impl PemSource {
+    fn read(&self, purpose: &'static str, inline: &str) -> Result<(Vec<u8>, String), ConfigError> {
+        match self {
+            PemSource::File(path) => Ok((file::read(path, purpose)?, path.display().to_string())),
+            PemSource::Inline(text) => Ok((text.expose().as_bytes().to_vec(), inline.to_owned())),
+        }
+    }
+
+    pub(super) fn inline(&self) -> Option<&[u8]> {
+        match self {
+            PemSource::File(_) => None,
+            PemSource::Inline(text) => Some(text.expose().as_bytes()),
+        }
+    }
+}
+
+impl ClientIdentity {
+    /// Parses a chain and its key, each given with the place it is from, and checks that they
+    /// belong together: the HTTP library would panic.
+    pub(super) fn parse(cert: (&[u8], &str), key: (&[u8], &str)) -> Result<Self, ConfigError> {
+        let (pem, cert_origin) = cert;
+        let chain = parse_certificates(pem, cert_origin, |certificate| {
+            ParsedCertificate::try_from(certificate).map(drop)
+        })?;
+        let (pem, key_origin) = key;
+        let invalid = |reason: &str| ConfigError::KeyInvalid {
+            origin: key_origin.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if pem.windows(9).any(|word| word == b"ENCRYPTED") {
+            return Err(invalid("the private key is encrypted"));
+        }
+        let key = match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(key) => key,
+            Err(pem::Error::NoItemsFound) => return Err(invalid("no private key in it")),
+            Err(error) => return Err(invalid(&pem_reason(&error))),
+        };
+        let signing = sign::any_supported_type(&key).map_err(|_| {
+            invalid("a private key of an unknown kind (RSA, P-256, P-384 and Ed25519 are known)")
+        })?;
+        match CertifiedKey::new(chain.clone(), Arc::clone(&signing)).keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+                Ok(ClientIdentity { chain, key })
+            }
+            Err(_) => Err(ConfigError::KeyMismatch {
+                certificate: cert_origin.to_owned(),
+                key: key_origin.to_owned(),
+            }),
+        }
     }
 }
