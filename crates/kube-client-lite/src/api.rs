@@ -61,7 +61,7 @@ pub struct ApplyParams<'a> {
 /// A change to an object, in one of the three forms the API server takes.
 ///
 /// Kubernetes: [patch types](https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-apply).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Patch<'a, B> {
     /// A list of operations, RFC 6902.
@@ -246,11 +246,11 @@ impl Api {
         &self,
         name: &str,
         field_manager: &str,
-        patch: Patch<'_, B>,
+        patch: &Patch<'_, B>,
     ) -> Result<T, Error> {
         let mut query = Query::new(self.object_path(name)?);
         query.add("fieldManager", field_manager);
-        let (content, body) = match patch {
+        let (content, body) = match *patch {
             Patch::Json(body) => (Content::JsonPatch, body),
             Patch::Merge(body) => (Content::MergePatch, body),
             Patch::StrategicMerge(body) => (Content::StrategicMergePatch, body),

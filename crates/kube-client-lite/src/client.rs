@@ -335,7 +335,7 @@ impl Client {
             }
             (Err(error), _) => return Err(error.into()),
         };
-        let agent = build_agent(config, loaded, client.as_deref())?;
+        let agent = build_agent(config, &loaded, client.as_deref())?;
         self.inner.shutdown.register(&agent);
         connection.agent = Some(AgentOf {
             agent: agent.clone(),
@@ -459,7 +459,7 @@ impl Content {
 
 fn build_agent(
     config: &Config,
-    tls: LoadedTls,
+    tls: &LoadedTls,
     plugin_identity: Option<&ClientIdentity>,
 ) -> Result<ureq::Agent, Error> {
     let roots: Vec<_> = tls.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();

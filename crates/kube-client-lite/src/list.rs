@@ -219,13 +219,7 @@ fn stream<V: Visitor>(
     let reader = BufReader::with_capacity(16 << 10, body.take(MAX_STREAM_BYTES));
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     let mut seen = 0;
-    let page = PageSeed {
-        visitor,
-        seen: &mut seen,
-        skip: 0,
-        isolate: false,
-    };
-    let parsed = page
+    let parsed = PageSeed::new(visitor, &mut seen)
         .deserialize(&mut deserializer)
         .and_then(|meta| deserializer.end().map(|()| meta));
     parsed.map_err(|source| {
@@ -295,13 +289,7 @@ fn parse_page<V: Visitor>(
     visitor: &mut V,
 ) -> Result<(ListMeta, usize), serde_json::Error> {
     let mut seen = 0;
-    let seed = PageSeed {
-        visitor,
-        seen: &mut seen,
-        skip: 0,
-        isolate: false,
-    };
-    let error = match parse_slice(page, seed) {
+    let error = match parse_slice(page, PageSeed::new(visitor, &mut seen)) {
         Ok(meta) => return Ok((meta, seen)),
         Err(error) if error.is_data() => error,
         Err(error) => return Err(error),
@@ -309,13 +297,12 @@ fn parse_page<V: Visitor>(
     log::debug!("parsing the rest of the page object by object: {error}");
     let skip = seen;
     seen = 0;
-    let seed = PageSeed {
-        visitor,
-        seen: &mut seen,
+    let again = PageSeed {
         skip,
         isolate: true,
+        ..PageSeed::new(visitor, &mut seen)
     };
-    let meta = parse_slice(page, seed)?;
+    let meta = parse_slice(page, again)?;
     Ok((meta, seen))
 }
 
@@ -338,6 +325,17 @@ struct PageSeed<'v, V> {
     skip: usize,
     /// Parse each item on its own, so that one that does not fit spoils no other.
     isolate: bool,
+}
+
+impl<'v, V> PageSeed<'v, V> {
+    fn new(visitor: &'v mut V, seen: &'v mut usize) -> Self {
+        Self {
+            visitor,
+            seen,
+            skip: 0,
+            isolate: false,
+        }
+    }
 }
 
 impl<'de, V: Visitor> DeserializeSeed<'de> for PageSeed<'_, V> {
@@ -447,7 +445,7 @@ mod tests {
 
     #[derive(Default)]
     struct Names {
-        names: Vec<String>,
+        taken: Vec<String>,
         borrowed: usize,
         malformed: usize,
     }
@@ -456,7 +454,7 @@ mod tests {
         type Item<'de> = Item<'de>;
         fn item(&mut self, item: Item<'_>) {
             self.borrowed += usize::from(matches!(item.name, Cow::Borrowed(_)));
-            self.names.push(item.name.into_owned());
+            self.taken.push(item.name.into_owned());
         }
         fn restart(&mut self) {
             *self = Self::default();
@@ -480,7 +478,7 @@ mod tests {
         );
         let (meta, items) = result.unwrap();
         assert_eq!((items, names.borrowed), (2, 1));
-        assert_eq!(names.names, ["a", "b\n"]);
+        assert_eq!(names.taken, ["a", "b\n"]);
         assert_eq!(meta.continue_token.as_deref(), Some("t"));
         assert_eq!(meta.remaining_item_count, Some(3));
     }
@@ -490,7 +488,7 @@ mod tests {
         let (result, names) =
             parse(r#"{"items":[{"name":"a"},{"name":5},{"name":"c"},[],{"name":"e"}],"metadata":{}}"#);
         assert_eq!(result.unwrap().1, 5);
-        assert_eq!(names.names, ["a", "c", "e"]);
+        assert_eq!(names.taken, ["a", "c", "e"]);
         assert_eq!(names.malformed, 2);
     }
 

@@ -230,14 +230,13 @@ impl Watch {
     }
 
     fn next_line(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let lines = match &mut self.lines {
-            Some(lines) => lines,
-            None => {
-                let lines = self.connect()?;
-                self.lines.insert(lines)
-            }
-        };
-        lines.read()
+        if self.lines.is_none() {
+            self.lines = Some(self.connect()?);
+        }
+        match &mut self.lines {
+            Some(lines) => lines.read(),
+            None => Ok(None),
+        }
     }
 
     fn connect(&mut self) -> Result<Lines, Error> {
