@@ -13,6 +13,11 @@ KUBE9_TOOLS=${KUBE9_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/kube9-tools}
 # shellcheck disable=SC2034
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 
+# This machine's architecture, and the name of one in container images and in Debian: `oci_arch x86_64`
+# shellcheck disable=SC2034
+HOST_ARCH=$(uname -m | sed s/arm64/aarch64/)
+oci_arch() { case $1 in x86_64) echo amd64 ;; aarch64) echo arm64 ;; *) die "no architecture '$1' here" ;; esac; }
+
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -27,6 +32,10 @@ check() {
   shift
   if "$@"; then pass "$what"; else fail "$what"; fi
 }
+# Conditions: what a command prints has a pattern, or lacks it.
+has() { local pattern=$1; shift; "$@" 2>/dev/null | grep -i -- "$pattern" >/dev/null; }
+lacks() { ! has "$@"; }
+mebibytes() { awk -v n="$1" 'BEGIN { printf "%.2f MiB", n / 1048576 }'; }
 finish() {
   printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
   [ "$FAILED" -eq 0 ]
