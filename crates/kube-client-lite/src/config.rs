@@ -199,3 +199,140 @@ impl fmt::Debug for Config {
             .finish()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn service_account() -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("token"), "t").unwrap();
+        fs::write(dir.path().join("namespace"), "prod\n").unwrap();
+        dir
+    }
+
+    fn env(host: &'static str, port: &'static str) -> impl Fn(&str) -> Option<String> {
+        move |name| match name {
+            "KUBERNETES_SERVICE_HOST" => Some(host.to_owned()),
+            "KUBERNETES_SERVICE_PORT" => Some(port.to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn in_cluster() {
+        let dir = service_account();
+        for (host, server) in [
+            ("10.96.0.1", "https://10.96.0.1:443"),
+            ("fd00:10:96::1", "https://[fd00:10:96::1]:443"),
+            (
+                "kubernetes.default.svc",
+                "https://kubernetes.default.svc:443",
+            ),
+        ] {
+            assert_eq!(
+                Config::in_cluster_from(dir.path(), env(host, "443"))
+                    .unwrap()
+                    .server,
+                server
+            );
+        }
+        let config = Config::in_cluster_from(dir.path(), env("h", "443")).unwrap();
+        assert_eq!(config.namespace.as_deref(), Some("prod"));
+        assert!(matches!(&config.auth, Auth::TokenFile(path) if *path == dir.path().join("token")));
+        assert!(matches!(&config.tls.ca, Ca::File(path) if *path == dir.path().join("ca.crt")));
+        let error = config.tls.load().unwrap_err().to_string();
+        assert!(
+            error.contains("ca.crt: cannot read the certificate authority: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn not_in_cluster() {
+        let (with, without) = (service_account(), tempfile::tempdir().unwrap());
+        fs::write(with.path().join("namespace"), "").unwrap();
+        assert_eq!(
+            Config::in_cluster_from(with.path(), env("h", "443"))
+                .unwrap()
+                .namespace,
+            None
+        );
+        let advice = "run in a pod whose service account token is mounted, or use a kubeconfig";
+        for (dir, host, port, missing) in [
+            (
+                &with,
+                "",
+                "443",
+                "KUBERNETES_SERVICE_HOST is not set".to_owned(),
+            ),
+            (
+                &with,
+                "h",
+                "",
+                "KUBERNETES_SERVICE_PORT is not set".to_owned(),
+            ),
+            (
+                &without,
+                "h",
+                "443",
+                format!("there is no {}", without.path().join("token").display()),
+            ),
+            (
+                &with,
+                "h",
+                "x y",
+                "the URL of KUBERNETES_SERVICE_HOST and _PORT is not a URL; expected \
+                 https://HOST[:PORT][/PREFIX]"
+                    .to_owned(),
+            ),
+        ] {
+            let error = Config::in_cluster_from(dir.path(), env(host, port))
+                .unwrap_err()
+                .to_string();
+            assert_eq!(error, format!("not in a cluster: {missing}; {advice}"));
+        }
+    }
+
+    #[test]
+    fn infer() {
+        let (with, without) = (service_account(), tempfile::tempdir().unwrap());
+        let kubeconfig = without.path().join("config");
+        fs::write(
+            &kubeconfig,
+            "{current-context: c, contexts: [{name: c, context: {cluster: k}}],
+             clusters: [{name: k, cluster: {server: 'https://k'}}]}",
+        )
+        .unwrap();
+        let server = |options: &KubeconfigOptions, dir: &TempDir, variable: &str| {
+            let config = Config::infer_from(options, dir.path(), |name| match name {
+                "KUBECONFIG" if variable == "KUBECONFIG" => {
+                    Some(kubeconfig.clone().into_os_string())
+                }
+                "KUBECONFIG" | "HOME" => None,
+                name => env("pod", "443")(name)
+                    .filter(|_| variable != "none")
+                    .map(OsString::from),
+            });
+            config.map_or_else(|error| error.to_string(), |config| config.server)
+        };
+        let none = KubeconfigOptions::default();
+        let path = KubeconfigOptions {
+            path: Some(kubeconfig.clone()),
+            context: None,
+        };
+        assert_eq!(server(&none, &with, ""), "https://pod:443");
+        assert_eq!(server(&path, &with, ""), "https://k");
+        assert_eq!(server(&none, &with, "KUBECONFIG"), "https://k");
+        assert!(server(&none, &without, "").starts_with("not in a cluster: there is no "));
+        assert_eq!(
+            server(&none, &with, "none"),
+            "no kubeconfig; set KUBECONFIG or HOME"
+        );
+    }
+}

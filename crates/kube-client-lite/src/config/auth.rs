@@ -131,7 +131,7 @@ impl Credentials {
         match &self.auth {
             Auth::None => {}
             Auth::Token(token) => {
-                obtained.current.authorization = Some(bearer(token.expose(), "configuration")?)
+                obtained.current.authorization = Some(bearer(token.expose(), "configuration")?);
             }
             Auth::TokenFile(path) => {
                 // Before the reading: a change in between is seen the next time.
@@ -190,4 +190,199 @@ fn bearer(token: &str, origin: &str) -> Result<Secret, ConfigError> {
         origin: origin.to_owned(),
         reason,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::super::Interactive;
+    use super::*;
+
+    fn header(credentials: &mut Credentials, now: Instant) -> String {
+        let current = credentials.current(now).unwrap();
+        current
+            .authorization
+            .map_or_else(String::new, |header| header.expose().to_owned())
+    }
+
+    #[test]
+    fn tokens() {
+        let invalid = "token: the token has a space, a control character or a character outside of ASCII in it";
+        for (token, expected) in [
+            ("abc\n", "Bearer abc"),
+            ("\r\n abc.def-_~+/= \n", "Bearer abc.def-_~+/="),
+            ("", "token: the token is empty"),
+            (" \n", "token: the token is empty"),
+            ("s3cret\r\nHost: evil", invalid),
+            ("s3cret\0", invalid),
+            ("s3crét", invalid),
+            ("s3cret\u{fffd}", invalid),
+        ] {
+            let text = match bearer(token, "token") {
+                Ok(header) => header.expose().to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn token_file_rotates() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let start = Instant::now();
+        let mut credentials = Credentials::new(&Auth::TokenFile(path.clone()));
+        let error = credentials.current(start).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("{}: cannot read the token: ", path.display())),
+            "{error}"
+        );
+
+        fs::write(&path, "one\n").unwrap();
+        assert_eq!(header(&mut credentials, start), "Bearer one");
+        fs::write(dir.path().join("new"), "two").unwrap();
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_eq!(header(&mut credentials, start), "Bearer two");
+
+        // Away, then empty: the last one is good enough, even when the server does not like it.
+        fs::remove_file(&path).unwrap();
+        assert_eq!(header(&mut credentials, start), "Bearer two");
+        assert!(credentials.warned);
+        credentials.rejected();
+        fs::write(&path, "").unwrap();
+        assert_eq!(
+            header(&mut credentials, start + TOKEN_FILE_AGE * 2),
+            "Bearer two"
+        );
+        fs::write(&path, "three").unwrap();
+        assert_eq!(header(&mut credentials, start), "Bearer three");
+        assert!(!credentials.warned && !credentials.rejected);
+    }
+
+    #[test]
+    fn token_file_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, "one").unwrap();
+        let start = Instant::now();
+        let mut credentials = Credentials::new(&Auth::TokenFile(path.clone()));
+        credentials.current(start).unwrap();
+        // The same length, inode and time: only age and rejection tell.
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let overwrite = |text: &str| {
+            fs::write(&path, text).unwrap();
+            fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(modified)
+                .unwrap();
+        };
+        overwrite("two");
+        assert_eq!(
+            header(&mut credentials, start + TOKEN_FILE_AGE / 2),
+            "Bearer one"
+        );
+        assert_eq!(
+            header(&mut credentials, start + TOKEN_FILE_AGE),
+            "Bearer two"
+        );
+        overwrite("six");
+        credentials.rejected();
+        assert_eq!(
+            header(&mut credentials, start + TOKEN_FILE_AGE),
+            "Bearer six"
+        );
+    }
+
+    #[test]
+    fn no_token() {
+        assert_eq!(
+            header(&mut Credentials::new(&Auth::None), Instant::now()),
+            ""
+        );
+    }
+
+    #[test]
+    fn plugin_runs_when_it_must() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = dir.path().join("count");
+        // Prints the number of times it ran as the token, and the expiry it finds in a file.
+        let script = r#"echo x >> "$COUNT"; n=$(wc -l < "$COUNT"); printf '{"apiVersion":"client.authentication.k8s.io/v1",
+            "kind":"ExecCredential","status":{"token":"run-%s","expirationTimestamp":"%s"}}' $n "$(cat "$COUNT.expiry")""#;
+        let expiry = dir.path().join("count.expiry");
+        let mut credentials = Credentials::new(&Auth::Exec(ExecPlugin {
+            api_version: "client.authentication.k8s.io/v1".to_owned(),
+            command: "/bin/sh".into(),
+            args: vec!["-c".to_owned(), script.to_owned()],
+            env: vec![("COUNT".to_owned(), Secret::new(count.to_str().unwrap()))],
+            cluster_info: None,
+            interactive: Interactive::Never,
+            install_hint: None,
+        }));
+        let now = Instant::now();
+        fs::write(&expiry, "2020-01-01T00:00:00Z").unwrap();
+        assert_eq!(header(&mut credentials, now), "Bearer run-1");
+        fs::write(&expiry, "2999-01-01T00:00:00Z").unwrap();
+        assert_eq!(header(&mut credentials, now), "Bearer run-2");
+        assert_eq!(header(&mut credentials, now), "Bearer run-2");
+        credentials.rejected();
+        assert_eq!(header(&mut credentials, now), "Bearer run-3");
+        assert_eq!(header(&mut credentials, now), "Bearer run-3");
+        fs::write(&expiry, "tomorrow").unwrap();
+        credentials.rejected();
+        assert_eq!(
+            credentials.current(now).unwrap_err().to_string(),
+            "credential plugin /bin/sh printed an expirationTimestamp that is not RFC 3339"
+        );
+    }
+
+    #[test]
+    fn plugin_changes_its_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let answer = dir.path().join("answer");
+        let write = |token: &str, (cert, key): &(String, String)| {
+            let status = serde_json::json!({
+                "token": token, "clientCertificateData": cert, "clientKeyData": key,
+                "expirationTimestamp": "2020-01-01T00:00:00Z",
+            });
+            let credential = serde_json::json!({
+                "apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential", "status": status,
+            });
+            fs::write(&answer, credential.to_string()).unwrap();
+        };
+        let mut credentials = Credentials::new(&Auth::Exec(ExecPlugin {
+            api_version: "client.authentication.k8s.io/v1beta1".to_owned(),
+            command: "cat".into(),
+            args: vec![answer.to_str().unwrap().to_owned()],
+            env: Vec::new(),
+            cluster_info: None,
+            interactive: Interactive::Never,
+            install_hint: None,
+        }));
+        let (one, two) = (
+            super::super::tls::tests::pair(),
+            super::super::tls::tests::pair(),
+        );
+        let mut generations = Vec::new();
+        for (token, pair) in [("a", &one), ("b", &one), ("c", &two)] {
+            write(token, pair);
+            let current = credentials.current(Instant::now()).unwrap();
+            assert_eq!(
+                current.authorization.unwrap().expose(),
+                format!("Bearer {token}")
+            );
+            assert_eq!(current.client.unwrap().chain.len(), 1);
+            generations.push(current.generation);
+        }
+        assert_eq!(generations, [1, 1, 2]);
+        write("a", &(one.0.clone(), two.1.clone()));
+        let error = credentials.current(Instant::now()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("credential plugin cat: clientKeyData: this private key"),
+            "{error}"
+        );
+    }
 }

@@ -286,3 +286,138 @@ struct Status {
     client_certificate_data: Option<String>,
     client_key_data: Option<String>,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn plugin(script: &str) -> ExecPlugin {
+        ExecPlugin {
+            api_version: "client.authentication.k8s.io/v1".to_owned(),
+            command: "/bin/sh".into(),
+            args: vec!["-c".to_owned(), script.to_owned()],
+            env: vec![("PLUGIN_REGION".to_owned(), Secret::new("eu"))],
+            cluster_info: None,
+            interactive: Interactive::Never,
+            install_hint: None,
+        }
+    }
+
+    fn error(script: &str, limit: Duration) -> String {
+        let plugin = plugin(script);
+        match plugin
+            .output(false, limit)
+            .and_then(|output| plugin.credential(&output))
+        {
+            Ok(_) => "no error".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn environment() {
+        let mut plugin = plugin(r#"printf '%s %s' "$PLUGIN_REGION" "$KUBERNETES_EXEC_INFO"; cat"#);
+        plugin.cluster_info = Some(json!({"server": "https://h"}));
+        let output = plugin.output(false, TIME_LIMIT).unwrap();
+        assert_eq!(
+            String::from_utf8(output).unwrap(),
+            "eu {\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\
+             \"spec\":{\"cluster\":{\"server\":\"https://h\"},\"interactive\":false}}"
+        );
+    }
+
+    #[test]
+    fn answers() {
+        let v1 = r#""apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential""#;
+        for (answer, expected) in [
+            (
+                "hello".to_owned(),
+                "did not print an ExecCredential in JSON (line 1, column 1)",
+            ),
+            (
+                String::new(),
+                "did not print an ExecCredential in JSON (line 1, column 0)",
+            ),
+            (
+                format!(r#"{{{v1},"status":"s3cret"}}"#),
+                "did not print an ExecCredential in JSON (line 1, column 89)",
+            ),
+            (
+                r#"{"apiVersion":"v2","kind":"X"}"#.to_owned(),
+                "printed apiVersion \"v2\", kind \"X\" instead of \"client.authentication.k8s.io/v1\", \"ExecCredential\"",
+            ),
+            (format!("{{{v1}}}"), "printed no status"),
+            (
+                format!(r#"{{{v1},"status":{{"token":""}}}}"#),
+                "printed neither a token nor a client certificate",
+            ),
+            (
+                format!(r#"{{{v1},"status":{{"clientKeyData":"s3cret"}}}}"#),
+                "printed only one of clientCertificateData and clientKeyData",
+            ),
+        ] {
+            let error = error(&format!("printf '%s' '{answer}'"), TIME_LIMIT);
+            assert_eq!(error, format!("credential plugin /bin/sh {expected}"));
+        }
+    }
+
+    #[test]
+    fn failures() {
+        let second = Duration::from_millis(300);
+        for (script, limit, expected) in [
+            (
+                "printf 'no\\033[1m login\\nmore' >&2; exit 3",
+                TIME_LIMIT,
+                "failed (exit status: 3): no [1m login",
+            ),
+            ("exit 1", TIME_LIMIT, "failed (exit status: 1)"),
+            (
+                "echo wait >&2; exec sleep 30",
+                second,
+                "was not done after 0 s and was stopped: wait",
+            ),
+            // The pipe stays open after the shell itself was killed.
+            (
+                "sleep 2; sleep 2",
+                second,
+                "was not done after 0 s and was stopped",
+            ),
+            (
+                "exec >&-; exec sleep 30",
+                second,
+                "was not done after 0 s and was stopped",
+            ),
+            (
+                "exec cat /dev/zero",
+                TIME_LIMIT,
+                "printed more than 1048576 bytes",
+            ),
+        ] {
+            assert_eq!(
+                error(script, limit),
+                format!("credential plugin /bin/sh {expected}"),
+                "{script}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_command() {
+        let mut plugin = plugin("");
+        plugin.command = "kube-login-that-nobody-has".into();
+        let text = "credential plugin kube-login-that-nobody-has cannot be started: No such file or directory (os error 2); ";
+        let error = |plugin: &ExecPlugin| plugin.run().map(drop).unwrap_err().to_string();
+        assert_eq!(
+            error(&plugin),
+            format!("{text}install it, or correct exec.command in the kubeconfig")
+        );
+        plugin.install_hint = Some("brew install kube-login".to_owned());
+        assert_eq!(error(&plugin), format!("{text}brew install kube-login"));
+    }
+
+    #[test]
+    fn long_first_line_is_cut() {
+        assert_eq!(quote(&[b'x'; 500]).len(), QUOTE_LIMIT);
+    }
+}

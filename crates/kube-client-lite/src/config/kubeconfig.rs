@@ -530,3 +530,323 @@ impl<'a> Entry<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::super::tls::tests::pair;
+    use super::*;
+
+    fn write(dir: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn by_path(path: &Path) -> Result<Config, ConfigError> {
+        load(
+            &KubeconfigOptions {
+                path: Some(path.to_owned()),
+                context: None,
+            },
+            |_| None,
+        )
+    }
+
+    /// A kubeconfig of one cluster, whose fields and those of the user are given as YAML.
+    fn config(cluster: &str, user: &str) -> String {
+        format!(
+            "{{current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}],
+             clusters: [{{name: k, cluster: {{{cluster}}}}}], users: [{{name: u, user: {{{user}}}}}]}}"
+        )
+    }
+
+    fn error(content: impl AsRef<[u8]>) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(&dir, "config", content);
+        let error = by_path(&path)
+            .map(|config| format!("{config:?}"))
+            .unwrap_err()
+            .to_string();
+        error.replace(path.to_str().unwrap(), "FILE")
+    }
+
+    #[test]
+    fn everything() {
+        let (cert, key) = pair();
+        let data = |text: &str| BASE64_STANDARD.encode(text);
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(
+            &dir,
+            "config",
+            format!(
+                "\u{feff}# a comment\napiVersion: v1\nkind: Config\npreferences: {{}}\ncurrent-context: prod\n\
+                 contexts:\n- name: prod\n  context:\n    cluster: prod\n    user: admin\n    namespace: 007\n\
+                 clusters:\n- name: prod\n  cluster:\n    server: https://k:6443/prefix/\n    tls-server-name: k8s\n    \
+                 proxy-url: http://u:s3cret@proxy:3128\n    disable-compression: true\n    \
+                 certificate-authority: missing.crt\n    certificate-authority-data: |\n      {}\n      {}\n\
+                 users:\n- name: admin\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n    \
+                 client-key: missing\n    token: s3cret\n",
+                &data(&cert)[..100],
+                &data(&cert)[100..],
+                data(&cert),
+                data(&key),
+            ),
+        );
+        let config = by_path(&path).unwrap();
+        assert_eq!(config.server, "https://k:6443/prefix");
+        assert_eq!(config.namespace.as_deref(), Some("007"));
+        assert_eq!(config.source, format!("{}, context prod", path.display()));
+        assert_eq!(config.tls.server_name.as_deref(), Some("k8s"));
+        assert!(matches!(&config.auth, Auth::Token(token) if token.expose() == "s3cret"));
+        let loaded = config.tls.load().unwrap();
+        assert_eq!(
+            (loaded.roots.len(), loaded.client.unwrap().chain.len()),
+            (1, 1)
+        );
+        let debug = format!("{config:?}");
+        assert!(
+            debug.contains("proxy:3128") && !debug.contains("s3cret"),
+            "{debug}"
+        );
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./bin/login}";
+        let cluster = "server: 'http://h', certificate-authority: pki/ca.crt";
+        let certificate = "client-certificate: a.crt, client-key: /etc/a.key";
+        let path = write(
+            &dir,
+            "config",
+            config(cluster, &format!("{certificate}, {exec}")),
+        );
+        let config_of_exec = by_path(&path).unwrap();
+        assert!(
+            matches!(&config_of_exec.tls.ca, Ca::File(ca) if *ca == dir.path().join("pki/ca.crt"))
+        );
+        let ClientCert { cert, key } = config_of_exec.tls.client_cert.unwrap();
+        assert!(matches!(cert, PemSource::File(file) if file == dir.path().join("a.crt")));
+        assert!(matches!(key, PemSource::File(file) if file == Path::new("/etc/a.key")));
+        assert!(
+            matches!(config_of_exec.auth, Auth::Exec(plugin) if plugin.command == dir.path().join("./bin/login"))
+        );
+
+        let path = write(
+            &dir,
+            "config",
+            config(cluster, &format!("tokenFile: t, token: x, {exec}")),
+        );
+        assert!(
+            matches!(by_path(&path).unwrap().auth, Auth::TokenFile(file) if file == dir.path().join("t"))
+        );
+    }
+
+    #[test]
+    fn exec_plugin() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir, "ca.crt", "CA");
+        let path = write(
+            &dir,
+            "config",
+            config(
+                "server: 'https://h', certificate-authority: ca.crt, tls-server-name: n, extensions: [{name: x},
+                 {name: client.authentication.k8s.io/exec, extension: {audience: 7, mode: '7'}}]",
+                "exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: login, args: [-x, 5],
+                 env: [{name: A, value: s3cret}], provideClusterInfo: true, interactiveMode: Never, installHint: get it}",
+            ),
+        );
+        let Auth::Exec(plugin) = by_path(&path).unwrap().auth else {
+            panic!("not exec")
+        };
+        assert_eq!(plugin.api_version, "client.authentication.k8s.io/v1beta1");
+        assert_eq!(plugin.command, Path::new("login"));
+        assert_eq!(plugin.args, ["-x", "5"]);
+        assert_eq!(format!("{:?}", plugin.env), "[(\"A\", Secret(..))]");
+        assert_eq!(plugin.interactive, Interactive::Never);
+        assert_eq!(plugin.install_hint.as_deref(), Some("get it"));
+        assert_eq!(
+            plugin.cluster_info,
+            Some(
+                json!({"server": "https://h", "certificate-authority-data": "Q0E=", "tls-server-name": "n",
+                        "config": {"audience": 7, "mode": "7"}})
+            )
+        );
+    }
+
+    #[test]
+    fn merging() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = write(
+            &dir,
+            "one",
+            "contexts: [{name: a, context: {cluster: k, user: u}}]\nusers: [{name: u, user: {token: first}}]\n",
+        );
+        let two = write(
+            &dir,
+            "two",
+            "current-context: a\nclusters: [{name: k, cluster: {server: 'https://two'}}]\n\
+             users: [{name: u, user: {tokenFile: second}}]\ncontexts: [{name: b, context: {cluster: k}}]\n",
+        );
+        let three = write(
+            &dir,
+            "three",
+            "current-context: b\nclusters: [{name: k, cluster: {server: 'https://three', tls-server-name: n}}]\n",
+        );
+        let empty = write(&dir, "empty", "");
+        let missing = dir.path().join("missing");
+        let merged = |files: &[&Path], context: Option<&str>| {
+            let list = env::join_paths(files).unwrap();
+            let options = KubeconfigOptions {
+                path: None,
+                context: context.map(str::to_owned),
+            };
+            load(&options, |name| {
+                (name == "KUBECONFIG").then(|| list.clone())
+            })
+        };
+        let all: [&Path; 6] = [&missing, Path::new(""), &empty, &one, &two, &three];
+        let config = merged(&all, None).unwrap();
+        assert_eq!(config.server, "https://two");
+        assert_eq!(config.tls.server_name, None);
+        assert!(matches!(config.auth, Auth::Token(token) if token.expose() == "first"));
+        assert_eq!(config.source, format!("{}, context a", one.display()));
+        assert!(matches!(merged(&all, Some("b")).unwrap().auth, Auth::None));
+
+        let names = |error: ConfigError| {
+            error
+                .to_string()
+                .replace(&format!("{}/", dir.path().display()), "")
+        };
+        assert_eq!(
+            names(merged(&all, Some("c")).unwrap_err()),
+            "empty, one, two, three: no context \"c\"; contexts: a, b"
+        );
+        assert_eq!(
+            names(merged(&[&one], None).unwrap_err()),
+            "one: no current-context; set it with `kubectl config use-context NAME` or name a context; contexts: a"
+        );
+        assert_eq!(
+            names(merged(&[&one], Some("a")).unwrap_err()),
+            "one, context \"a\": no cluster \"k\"; add it to clusters or correct the context"
+        );
+        assert_eq!(
+            names(merged(&[&missing], None).unwrap_err()),
+            "no kubeconfig; looked for missing; set KUBECONFIG or name a file"
+        );
+        let error = names(by_path(&missing).unwrap_err());
+        assert!(
+            error.starts_with("missing: cannot read the kubeconfig: No such file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn home() {
+        let dir = tempfile::tempdir().unwrap();
+        let from_home = || {
+            load(&KubeconfigOptions::default(), |name| {
+                (name == "HOME").then(|| dir.path().as_os_str().to_owned())
+            })
+        };
+        assert!(
+            matches!(from_home(), Err(ConfigError::KubeconfigMissing { tried }) if tried == [dir.path().join(".kube/config")])
+        );
+        fs::create_dir(dir.path().join(".kube")).unwrap();
+        write(&dir, ".kube/config", config("server: 'https://home'", ""));
+        assert_eq!(from_home().unwrap().server, "https://home");
+        let error = load(&KubeconfigOptions::default(), |_| None)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "no kubeconfig; set KUBECONFIG or HOME");
+    }
+
+    #[test]
+    fn not_a_kubeconfig() {
+        let utf16: Vec<u8> = "\u{feff}kind: Config"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for (content, expected) in [
+            (
+                &b"kind: Deployment"[..],
+                "its kind is \"Deployment\", not \"Config\"",
+            ),
+            (b"- a", "it is not a map"),
+            (b"users: {}", "users is not a list"),
+            (&utf16, "it is UTF-16; save it as UTF-8"),
+            (
+                b"kind: Config\0",
+                "it has a NUL byte in it; save it as UTF-8 text",
+            ),
+            (b"kind: \xff", "it is not UTF-8"),
+            (
+                b"a: &a [*a]",
+                "an alias inside of what it stands for at line 1",
+            ),
+        ] {
+            assert_eq!(
+                error(content),
+                format!("FILE: not a kubeconfig: {expected}")
+            );
+        }
+        assert!(error("a: [").starts_with("FILE: not a kubeconfig: "));
+        let nothing = "FILE: no current-context; set it with `kubectl config use-context NAME` or name a context; there are no contexts";
+        assert_eq!(error(""), nothing);
+    }
+
+    #[test]
+    fn wrong_fields() {
+        let (cert, key) = pair();
+        let data = |text: &str| BASE64_STANDARD.encode(text);
+        let exec = |fields: &str| {
+            format!("exec: {{apiVersion: client.authentication.k8s.io/v1, command: x, {fields}}}")
+        };
+        let server = "server: 'https://h'".to_owned();
+        for (cluster, user, expected) in [
+            (String::new(), String::new(), "cluster \"k\": server is missing".to_owned()),
+            ("server: [a]".to_owned(), String::new(), "cluster \"k\": server is not text".to_owned()),
+            ("server: 'https://u:s3cret@h'".to_owned(), String::new(), "cluster \"k\": server has a user in it; put credentials in the user entry".to_owned()),
+            (format!("{server}, proxy-url: 'socks5://u:s3cret@p'"), String::new(), "cluster \"k\": proxy-url begins with neither http:// nor https://; other proxies are not supported".to_owned()),
+            (format!("{server}, insecure-skip-tls-verify: yes"), String::new(), "cluster \"k\": insecure-skip-tls-verify is neither true nor false".to_owned()),
+            (format!("{server}, insecure-skip-tls-verify: true, certificate-authority: x"), String::new(), "cluster \"k\": insecure-skip-tls-verify is true beside a certificate authority; remove one of them".to_owned()),
+            (format!("{server}, certificate-authority-data: '*'"), String::new(), "cluster \"k\": certificate-authority-data is not base64".to_owned()),
+            (format!("{server}, certificate-authority-data: /w=="), String::new(), "cluster \"k\": certificate-authority-data is not PEM in base64".to_owned()),
+            (format!("{server}, certificate-authority-data: QQ=="), String::new(), "cluster \"k\": certificate-authority-data: no PEM certificate in it; expected -----BEGIN CERTIFICATE-----".to_owned()),
+            (server.clone(), "client-certificate: x".to_owned(), "user \"u\": client-key is missing beside client-certificate".to_owned()),
+            (server.clone(), "client-key: x".to_owned(), "user \"u\": client-certificate is missing beside client-key".to_owned()),
+            (server.clone(), format!("client-certificate-data: {}, client-key-data: {}", data(&cert), data(&pair().1)), "user \"u\": client-key-data: this private key does not belong to the certificate in FILE, user \"u\": client-certificate-data; use the pair that was issued together".to_owned()),
+            (server.clone(), format!("client-certificate-data: {}, client-key-data: {}", data(&key), data(&key)), "user \"u\": client-certificate-data: no PEM certificate in it; expected -----BEGIN CERTIFICATE-----".to_owned()),
+            (server.clone(), "auth-provider: {name: gcp}".to_owned(), "user \"u\": auth-provider is not supported; Kubernetes removed it in 1.26; use the exec credential plugin of the provider".to_owned()),
+            (server.clone(), "as: admin".to_owned(), "user \"u\": as is not supported; impersonation is left to kubectl; use a user that has the rights itself".to_owned()),
+            (server.clone(), "as-user-extra: {a: [b]}".to_owned(), "user \"u\": as-user-extra is not supported; impersonation is left to kubectl; use a user that has the rights itself".to_owned()),
+            (server.clone(), "username: u, password: s3cret".to_owned(), "user \"u\": password is not supported; Kubernetes removed basic authentication in 1.19; use a token, a client certificate or exec".to_owned()),
+            (server.clone(), "exec: {}".to_owned(), "user \"u\", exec: apiVersion is missing".to_owned()),
+            (server.clone(), "exec: {apiVersion: client.authentication.k8s.io/v1alpha1}".to_owned(), "user \"u\", exec: apiVersion is neither client.authentication.k8s.io/v1 nor v1beta1; use a newer plugin".to_owned()),
+            (server.clone(), exec("args: x"), "user \"u\", exec: args is not a list".to_owned()),
+            (server.clone(), exec("args: [[]]"), "user \"u\", exec: args is not a list of text".to_owned()),
+            (server.clone(), exec("env: [x]"), "user \"u\", exec: env is not a list of names and values".to_owned()),
+            (server.clone(), exec("interactiveMode: x"), "user \"u\", exec: interactiveMode is none of Never, IfAvailable and Always".to_owned()),
+        ] {
+            assert_eq!(error(config(&cluster, &user)), format!("FILE, {expected}"));
+        }
+        let empty = "as: '', as-groups: [], as-user-extra: {}, username: null";
+        let dir = tempfile::tempdir().unwrap();
+        assert!(by_path(&write(&dir, "config", config(&server, empty))).is_ok());
+        assert_eq!(
+            error("{current-context: c, contexts: [{name: c, context: {}}]}"),
+            "FILE, context \"c\": cluster is missing; name one of the clusters"
+        );
+        assert_eq!(
+            error(
+                "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], clusters: [{name: k, cluster: {}}]}"
+            ),
+            "FILE, context \"c\": no user \"u\"; add it to users or correct the context"
+        );
+    }
+}

@@ -264,3 +264,180 @@ impl ClientIdentity {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::fs;
+
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use rcgen::generate_simple_self_signed;
+
+    use super::*;
+
+    /// A self-signed certificate and its key, as PEM.
+    pub(in super::super) fn pair() -> (String, String) {
+        let pair = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (pair.cert.pem(), pair.signing_key.serialize_pem())
+    }
+
+    fn client(cert: &str, key: &str) -> Tls {
+        let source = |text: &str| PemSource::Inline(Secret::new(text));
+        Tls {
+            insecure_skip_verify: true,
+            client_cert: Some(ClientCert {
+                cert: source(cert),
+                key: source(key),
+            }),
+            ..Tls::default()
+        }
+    }
+
+    #[test]
+    fn bundle() {
+        let (one, _) = pair();
+        let (two, _) = pair();
+        for (bundle, expected) in [
+            (one.clone(), Ok(1)),
+            (format!("# comment\n{one}\r\n{two}"), Ok(2)),
+            (
+                String::new(),
+                Err("ca: no PEM certificate in it; expected -----BEGIN CERTIFICATE-----"),
+            ),
+            (
+                "garbage".to_owned(),
+                Err("ca: no PEM certificate in it; expected -----BEGIN CERTIFICATE-----"),
+            ),
+            (
+                format!("{one}-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"),
+                Err("ca: certificate 2 cannot be read (not base64); replace it or take it out"),
+            ),
+            (
+                format!("{one}{two}-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"),
+                Err(
+                    "ca: certificate 3 cannot be read (invalid peer certificate: BadEncoding); replace it or take it out",
+                ),
+            ),
+            (
+                one.replace("-----END CERTIFICATE-----", ""),
+                Err("ca: certificate 1 cannot be read (no END line); replace it or take it out"),
+            ),
+        ] {
+            let roots = parse_roots(bundle.as_bytes(), "ca").map(|roots| roots.len());
+            assert_eq!(
+                roots.map_err(|error| error.to_string()),
+                expected.map_err(str::to_owned),
+                "{bundle}"
+            );
+        }
+    }
+
+    #[test]
+    fn system_bundle() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let error = system_roots(vec![missing.clone()]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "no certificate authority: none is configured and the system has no bundle ({}); \
+                 configure one or set SSL_CERT_FILE",
+                missing.display()
+            )
+        );
+        let bundle = dir.path().join("bundle");
+        fs::write(
+            &bundle,
+            pair().0 + "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        assert_eq!(system_roots(vec![missing, bundle]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn client_certificate() {
+        let (cert, key) = pair();
+        let loaded = client(&cert, &key).load().unwrap();
+        assert!(loaded.roots.is_empty());
+        assert_eq!(loaded.client.unwrap().chain.len(), 1);
+
+        let inline = "client key given as text";
+        let formats = "expected an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC1)";
+        for (key, expected) in [
+            (
+                pair().1,
+                format!(
+                    "{inline}: this private key does not belong to the certificate in client \
+                     certificate given as text; use the pair that was issued together"
+                ),
+            ),
+            (
+                String::new(),
+                format!("{inline}: no private key in it; {formats}"),
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nQUJD\n-----END ENCRYPTED PRIVATE KEY-----"
+                    .to_owned(),
+                format!("{inline}: the private key is encrypted; {formats}"),
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----".to_owned(),
+                format!(
+                    "{inline}: a private key of an unknown kind (RSA, P-256, P-384 and Ed25519 are known); {formats}"
+                ),
+            ),
+        ] {
+            assert_eq!(
+                client(&cert, &key).load().unwrap_err().to_string(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn sec1_key() {
+        // The SEC1 key is the last part of the PKCS#8 one, two bytes before its version number.
+        let (cert, key) = pair();
+        let pkcs8 = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let version = pkcs8
+            .secret_der()
+            .windows(5)
+            .position(|w| w == [2, 1, 1, 4, 32])
+            .unwrap();
+        let sec1 = BASE64_STANDARD.encode(&pkcs8.secret_der()[version - 2..]);
+        let key = format!("-----BEGIN EC PRIVATE KEY-----\n{sec1}\n-----END EC PRIVATE KEY-----\n");
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let loaded = client(&cert, &format!("{parameters}{key}")).load().unwrap();
+        assert!(matches!(loaded.client.unwrap().key, PrivateKeyDer::Sec1(_)));
+    }
+
+    #[test]
+    fn stamp_follows_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.crt");
+        let tls = Tls {
+            ca: Ca::File(path.clone()),
+            ..Tls::default()
+        };
+        let absent = tls.stamp();
+        fs::write(&path, "one").unwrap();
+        let one = tls.stamp();
+        assert_eq!(one, tls.stamp());
+        assert_ne!(absent, one);
+        fs::write(dir.path().join("new"), "two").unwrap();
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_ne!(one, tls.stamp());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(absent, tls.stamp());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let (cert, key) = pair();
+        let tls = client(&cert, &key);
+        let body = key.lines().nth(1).unwrap();
+        assert!(!format!("{tls:?}{:?}", tls.load()).contains(body));
+    }
+}

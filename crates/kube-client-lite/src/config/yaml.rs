@@ -225,6 +225,8 @@ fn merge(node: Node) -> Node {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     fn json(text: &str) -> String {
@@ -282,9 +284,9 @@ mod tests {
         let mut bomb = "l0: &l0 [lol]\n".to_owned();
         for level in 1..12 {
             let below = vec![format!("*l{}", level - 1); 10].join(",");
-            bomb += &format!("l{level}: &l{level} [{below}]\n");
+            writeln!(bomb, "l{level}: &l{level} [{below}]").unwrap();
         }
-        assert_eq!(json(&bomb), format!("{TOO_LARGE} at line 6"));
+        assert_eq!(json(&bomb), format!("{TOO_LARGE} at line 7"));
     }
 
     #[test]
