@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn failures() {
-        let second = Duration::from_millis(300);
+        let second = Duration::from_secs(1);
         for (script, limit, expected) in [
             (
                 "printf 'no\\033[1m login\\nmore' >&2; exit 3",
@@ -375,18 +375,18 @@ mod tests {
             (
                 "echo wait >&2; exec sleep 30",
                 second,
-                "was not done after 0 s and was stopped: wait",
+                "was not done after 1 s and was stopped: wait",
             ),
             // The pipe stays open after the shell itself was killed.
             (
-                "sleep 2; sleep 2",
+                "sleep 4; sleep 4",
                 second,
-                "was not done after 0 s and was stopped",
+                "was not done after 1 s and was stopped",
             ),
             (
                 "exec >&-; exec sleep 30",
                 second,
-                "was not done after 0 s and was stopped",
+                "was not done after 1 s and was stopped",
             ),
             (
                 "exec cat /dev/zero",

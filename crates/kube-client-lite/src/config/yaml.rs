@@ -1,19 +1,20 @@
 //! YAML as a tree of text.
 //!
 //! A kubeconfig has text and a few booleans in it, so a scalar stays the text it was written as:
-//! a namespace `007` or a context `1.10` keeps its name. `saphyr-parser` gives the events: pure
-//! Rust without `unsafe`, the smallest of the maintained parsers in a static binary. The bounds
-//! on depth and on what aliases repeat are ours.
+//! a namespace `007` or a context `1.10` keeps its name. `granit-parser` gives the events: it has
+//! no `unsafe`, takes what libyaml takes, and its memory does not grow with the length of a line.
+//! The bounds on depth and on what aliases repeat are ours.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use granit_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
 
 /// Deeper than any kubeconfig, and far from the end of a stack.
 const MAX_DEPTH: usize = 64;
 /// Bytes of memory a document may take with all its aliases written out.
-const MAX_WEIGHT: usize = 32 << 20;
+const MAX_WEIGHT: usize = 16 << 20;
 /// About what a value takes besides its text.
 const NODE_WEIGHT: usize = 64;
 
@@ -84,7 +85,7 @@ impl Node {
 struct Builder {
     /// The lists and maps that are not closed yet.
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, Rc<Built>>,
     weight: usize,
 }
 
@@ -95,6 +96,15 @@ struct Open {
     anchor: usize,
     /// The builder's weight before it.
     before: usize,
+    /// How deep its values are so far.
+    height: usize,
+}
+
+#[derive(Clone)]
+struct Built {
+    node: Node,
+    weight: usize,
+    height: usize,
 }
 
 impl Builder {
@@ -103,8 +113,8 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let before = self.weight;
-                self.add_weight(NODE_WEIGHT + text.len())?;
+                let weight = NODE_WEIGHT + text.len();
+                self.spend(weight)?;
                 let node = match text.as_ref() {
                     "" | "~" | "null" | "Null" | "NULL" if plain => Node::Null,
                     _ => Node::Scalar {
@@ -112,79 +122,92 @@ impl Builder {
                         plain,
                     },
                 };
-                self.complete(node, anchor, before)
+                self.complete(
+                    Built {
+                        node,
+                        weight,
+                        height: 0,
+                    },
+                    anchor,
+                )
             }
             Event::Alias(anchor) => {
-                let Some((node, weight)) = self.anchors.get(&anchor) else {
+                let Some(built) = self.anchors.get(&anchor).map(Rc::clone) else {
                     return Err("an alias inside of what it stands for");
                 };
-                let (weight, before) = (*weight, self.weight);
-                // Before the copy, which may be larger than what is left.
-                self.weight = before + weight;
-                if self.weight > MAX_WEIGHT {
-                    return Err(TOO_LARGE);
+                if self.open.len() + built.height > MAX_DEPTH {
+                    return Err(TOO_DEEP);
                 }
-                let node = node.clone();
-                self.complete(node, 0, before)
+                self.spend(built.weight)?;
+                self.complete(Built::clone(&built), 0)
             }
-            Event::SequenceStart(anchor, _) => self.open(Node::List(Vec::new()), anchor),
-            Event::MappingStart(anchor, _) => self.open(Node::Map(Vec::new()), anchor),
-            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open {
+            Event::SequenceStart(_, anchor, _) => self.open(Node::List(Vec::new()), anchor),
+            Event::MappingStart(_, anchor, _) => self.open(Node::Map(Vec::new()), anchor),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(Open {
                     node,
                     anchor,
                     before,
+                    height,
                     ..
-                }) => self.complete(merge(node), anchor, before),
-                None => Ok(None),
-            },
+                }) = self.open.pop()
+                else {
+                    return Ok(None);
+                };
+                let weight = self.weight - before;
+                self.complete(
+                    Built {
+                        node: merge(node),
+                        weight,
+                        height: height + 1,
+                    },
+                    anchor,
+                )
+            }
             _ => Ok(None),
         }
     }
 
     fn open(&mut self, node: Node, anchor: usize) -> Result<Option<Node>, &'static str> {
         if self.open.len() == MAX_DEPTH {
-            return Err("nested too deeply");
+            return Err(TOO_DEEP);
         }
         let before = self.weight;
-        self.add_weight(NODE_WEIGHT)?;
+        self.spend(NODE_WEIGHT)?;
         self.open.push(Open {
             node,
             key: None,
             anchor,
             before,
+            height: 0,
         });
         Ok(None)
     }
 
-    fn complete(
-        &mut self,
-        node: Node,
-        anchor: usize,
-        before: usize,
-    ) -> Result<Option<Node>, &'static str> {
+    fn complete(&mut self, built: Built, anchor: usize) -> Result<Option<Node>, &'static str> {
         if anchor != 0 {
-            let weight = self.weight - before;
-            self.add_weight(weight)?;
-            self.anchors.insert(anchor, (node.clone(), weight));
+            self.spend(built.weight)?;
+            self.anchors.insert(anchor, Rc::new(built.clone()));
         }
         let Some(parent) = self.open.last_mut() else {
-            return Ok(Some(node));
+            return Ok(Some(built.node));
         };
+        parent.height = parent.height.max(built.height);
         match &mut parent.node {
-            Node::Map(entries) => match (parent.key.take(), node) {
+            Node::Map(entries) => match (parent.key.take(), built.node) {
                 (Some(key), node) => entries.push((key, node)),
                 (None, Node::Scalar { text, .. }) => parent.key = Some(text),
                 (None, Node::Null) => parent.key = Some("null".to_owned()),
                 (None, Node::List(_) | Node::Map(_)) => return Err("a key that is not text"),
             },
-            Node::List(items) => items.push(node),
+            Node::List(items) => items.push(built.node),
             Node::Null | Node::Scalar { .. } => {}
         }
         Ok(None)
     }
 
-    fn add_weight(&mut self, weight: usize) -> Result<(), &'static str> {
+    /// Counts memory before it is taken.
+    fn spend(&mut self, weight: usize) -> Result<(), &'static str> {
         self.weight += weight;
         if self.weight > MAX_WEIGHT {
             Err(TOO_LARGE)
@@ -194,6 +217,7 @@ impl Builder {
     }
 }
 
+const TOO_DEEP: &str = "nested too deeply";
 const TOO_LARGE: &str = "too many values, or aliases that repeat too much";
 
 /// Writes out the merge key: `<<: *defaults` gives the entries that the map does not have itself.
@@ -259,6 +283,11 @@ mod tests {
                 r#"{"y":{"a":1,"b":2}}"#,
             ),
             ("a: 1\na: 2\n", r#"{"a":2}"#),
+            (
+                "a:\n  b: [\n    c,\n  ]\nd: e\n",
+                r#"{"a":{"b":["c"]},"d":"e"}"#,
+            ),
+            ("a:\n- b\n- c\n", r#"{"a":["b","c"]}"#),
             ("a: 1\n---\nb: 2\n", r#"{"a":1}"#),
             ("a: |\n  b\n  c\n", r#"{"a":"b\nc\n"}"#),
             ("[a]: b", "a key that is not text at line 1"),
@@ -286,21 +315,28 @@ mod tests {
             let below = vec![format!("*l{}", level - 1); 10].join(",");
             writeln!(bomb, "l{level}: &l{level} [{below}]").unwrap();
         }
-        assert_eq!(json(&bomb), format!("{TOO_LARGE} at line 7"));
+        assert_eq!(json(&bomb), format!("{TOO_LARGE} at line 6"));
     }
 
     #[test]
     fn deep_nesting() {
+        // Aliases that stack up: each of them is allowed by itself.
+        let (open, close) = ("[".repeat(MAX_DEPTH / 2), "]".repeat(MAX_DEPTH / 2));
+        let stacked = format!("[&x {open}{close}, {open}*x{close}]");
         for text in [
             "[".repeat(100_000),
             "- ".repeat(100_000),
             "{a: ".repeat(100_000),
+            stacked,
         ] {
             let error = json(&text);
+            let limits = [TOO_DEEP, "recursion limit exceeded"];
             assert!(
-                error.starts_with("nested too deeply") || error.contains("limit"),
+                limits.iter().any(|limit| error.starts_with(limit)),
                 "{error}"
             );
         }
+        let fits = format!("[&x {open}{close}, [*x]]");
+        assert!(Node::parse(&fits).is_ok());
     }
 }
