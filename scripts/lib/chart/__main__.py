@@ -26,7 +26,7 @@ import values
 
 
 def main(command, *arguments):
-    """Runs one command; the exit code says whether anything was wrong. The schemas take longer to import than most checks to run."""
+    """Runs one command; the exit code says whether anything was wrong. Slow imports are made where they are needed."""
     match command, arguments:
         case "schemas", (version, *files):
             import schemas
