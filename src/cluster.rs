@@ -24,3 +24,4 @@ pub(crate) use collect::{CollectOptions, Collected, collect};
 pub(crate) use dashboard::{Dashboard, dashboard};
 pub(crate) use identity::identity;
 pub(crate) use inventory::{ClusterFigures, Inventory, Namespace, Workload, WorkloadKind};
+pub(crate) use signal::Signal;

@@ -1,0 +1,164 @@
+//! The running agent: two threads that block in plain calls, and one that waits for a signal.
+//!
+//! The **beat** writes the heartbeat and the status every minute and does nothing that could
+//! hold it up: it never touches the database. The **worker** reads the cluster, keeps the
+//! database and publishes what it finds. They share a small snapshot of how things are, and
+//! nudge each other when something changed that the other should not find out a minute later.
+
+mod backoff;
+mod beat;
+mod heartbeat;
+mod schedule;
+mod state;
+mod worker;
+
+use std::fmt;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use kube_client_lite::{Client, KubeconfigOptions, RetryPolicy};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub(crate) use heartbeat::{Heartbeat, Pulse};
+
+use crate::config::Config;
+use crate::store::{Opened, ProblemKind, Store, StoreError};
+use crate::time::Time;
+use beat::Beat;
+use state::State;
+use worker::Worker;
+
+/// After a signal the last status may take this long; the process must be gone within a second.
+const FAREWELL: Duration = Duration::from_millis(700);
+
+/// Why the agent cannot start. Whatever may mend itself later is no reason not to.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    Client(kube_client_lite::Error),
+    Signals(std::io::Error),
+    Store(StoreError),
+    Thread(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(config: &Config) -> Result<(), StartError> {
+    // First, so that a signal is not lost however early it comes.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(StartError::Signals)?;
+    log::info!(
+        "kube9-operator {} starting in namespace {}",
+        env!("CARGO_PKG_VERSION"),
+        config.namespace
+    );
+    let heartbeat = Heartbeat::claim(&config.db, &mut signals);
+    let Some(heartbeat) = heartbeat else {
+        return Ok(());
+    };
+    let beat_client = connect(config)?;
+    let worker_client = connect(config)?;
+    log::info!("cluster API: {}", beat_client.config().source);
+    let (store, opened) = Store::open(&config.db).map_err(StartError::Store)?;
+    let state = State::new(store.stats().map_err(StartError::Store)?);
+    let (to_beat, beat_inbox) = mpsc::channel();
+    let (to_worker, worker_inbox) = mpsc::channel();
+
+    let mut worker = Worker::new(config, worker_client.clone(), store, state.clone(), to_beat.clone(), worker_inbox);
+    worker.forget_problems();
+    note_database(&mut worker, opened);
+    let beat = Beat::new(config, &beat_client, heartbeat, state.clone(), to_worker, beat_inbox);
+
+    // The beat runs on until its channel says stop or closes, the worker until its client does.
+    let beat = spawn("beat", move || beat.run())?;
+    let worker = spawn("worker", move || worker.run())?;
+
+    let signal = signals.forever().next();
+    log::info!("shutting down on {}", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
+    drop(to_beat.send(beat::Nudge::Stop));
+    worker_client.shutdown_handle().shutdown();
+    beat_client.shutdown_handle().shutdown();
+    say_farewell(config, &state);
+    // Both have been freed from whatever they were blocked in; one that is still in a name
+    // lookup ends with the process, and a transaction under way is rolled back by the next.
+    for thread in [beat, worker] {
+        if !thread.is_finished() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
+fn connect(config: &Config) -> Result<Client, StartError> {
+    let options = KubeconfigOptions {
+        path: config.kubeconfig.clone(),
+        context: config.context.clone(),
+    };
+    client(&options).map_err(StartError::Client)
+}
+
+/// A client of the cluster the settings name.
+pub(crate) fn client(options: &KubeconfigOptions) -> Result<Client, kube_client_lite::Error> {
+    let mut config = kube_client_lite::Config::infer(options)?;
+    config.user_agent = format!("kube9-operator/{}", env!("CARGO_PKG_VERSION"));
+    Client::new(config)
+}
+
+fn note_database(worker: &mut Worker, opened: Opened) {
+    match opened {
+        Opened::Usable => {}
+        Opened::Rebuilt { reason } => {
+            log::warn!("{reason}; started a new one");
+            worker.note(ProblemKind::Database, Some(&format!("database rebuilt: {reason}")));
+        }
+        Opened::InMemory { reason } => {
+            log::error!("{reason}; going on without a file, queries will not work");
+            let message = format!("database unusable, nothing survives a restart: {reason}");
+            worker.note(ProblemKind::NoDatabase, Some(&message));
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, StartError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        // Ample: the deepest stack is serde_json's, bounded by its recursion limit.
+        .stack_size(512 << 10)
+        .spawn(run)
+        .map_err(StartError::Thread)
+}
+
+/// Tells the clients that the agent is going, if the API server answers at once.
+fn say_farewell(config: &Config, state: &State) {
+    let Ok(client) = connect(config) else { return };
+    let mut quick = client.config().clone();
+    quick.timeouts.connect = FAREWELL / 2;
+    quick.timeouts.read = FAREWELL / 2;
+    let status = state.status(config, true, Time::now());
+    let (done, wait) = mpsc::channel();
+    let farewell = move || {
+        let result = Client::new(quick).and_then(|client| status.publish(&client.with_retry(RetryPolicy::NEVER)));
+        drop(done.send(result));
+    };
+    // On a thread of its own, because a name lookup has no timeout.
+    if spawn("farewell", farewell).is_err() {
+        return;
+    }
+    match wait.recv_timeout(FAREWELL) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::warn!("the last status was not written: {error}"),
+        Err(_) => log::warn!("the last status was not written: no answer within {FAREWELL:?}"),
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(error) => error.fmt(f),
+            Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
+            Self::Store(error) => error.fmt(f),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,139 @@
+//! The beat: heartbeat and status, every minute, whatever else the agent is doing.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use kube_client_lite::{Client, Error, RetryPolicy};
+
+use super::heartbeat::{Heartbeat, Pulse};
+use super::state::State;
+use super::worker::Message;
+use crate::config::Config;
+use crate::publish::status::{self, Health};
+use crate::store::ProblemKind;
+use crate::time::Time;
+
+/// After a status that could not be written the next try comes this soon, then twice as late,
+/// up to the usual interval: an API server that is away for a moment at the start must not cost
+/// a whole minute.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The beat's inbox.
+pub(crate) enum Nudge {
+    /// Something that the status tells has changed.
+    Changed,
+    Stop,
+}
+
+pub(crate) struct Beat {
+    client: Client,
+    config: Config,
+    heartbeat: Heartbeat,
+    inbox: Receiver<Nudge>,
+    state: State,
+    to_worker: Sender<Message>,
+    /// Whether a status was ever written.
+    ready: bool,
+    failures: u32,
+    last: Option<(Health, Option<String>)>,
+}
+
+impl Beat {
+    pub(crate) fn new(
+        config: &Config,
+        client: &Client,
+        heartbeat: Heartbeat,
+        state: State,
+        to_worker: Sender<Message>,
+        inbox: Receiver<Nudge>,
+    ) -> Self {
+        Self {
+            // A beat that waits out a Retry-After is a beat that is missed: the next is near.
+            client: client.with_retry(RetryPolicy::NEVER),
+            config: config.clone(),
+            heartbeat,
+            inbox,
+            state,
+            to_worker,
+            ready: false,
+            failures: 0,
+            last: None,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut next = Instant::now();
+        loop {
+            let started = Instant::now();
+            self.pulse();
+            self.write_status();
+            self.pulse();
+            next = if self.failures == 0 {
+                // Counted from the beat before, so that slow writes do not add up.
+                let planned = next + self.config.status_interval;
+                planned.max(started)
+            } else {
+                Instant::now() + self.retry_wait()
+            };
+            loop {
+                match self.inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Ok(Nudge::Changed) if self.changed() => break,
+                    Ok(Nudge::Changed) => {}
+                    Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => break,
+                }
+            }
+        }
+    }
+
+    fn pulse(&mut self) {
+        let pulse = Pulse {
+            at: Time::now(),
+            ready: self.ready,
+        };
+        self.heartbeat.write(pulse);
+    }
+
+    fn write_status(&mut self) {
+        let status = self.state.status(&self.config, false, Time::now());
+        let result = status.publish(&self.client);
+        self.last = Some((status.health, status.error));
+        let refused = match &result {
+            Ok(()) => {
+                if self.failures > 0 {
+                    log::info!("the status can be written again");
+                    drop(self.to_worker.send(Message::ClusterAnswers));
+                }
+                self.ready = true;
+                self.failures = 0;
+                None
+            }
+            Err(Error::Shutdown) => return,
+            Err(error) => {
+                // Every failure of a long outage is the same line: told once, then whispered.
+                let level = if self.failures == 0 { log::Level::Warn } else { log::Level::Debug };
+                log::log!(level, "the status was not written: {error}");
+                self.failures = self.failures.saturating_add(1);
+                error
+                    .api()
+                    .filter(|answer| answer.code < 500)
+                    .map(|_| format!("cannot write ConfigMap {}: {error}", status::CONFIG_MAP))
+            }
+        };
+        // No status can tell that no status can be written, but `query status` can.
+        if self.state.note(ProblemKind::ConfigMap, refused.as_deref()) {
+            drop(self.to_worker.send(Message::Persist(ProblemKind::ConfigMap, refused)));
+        }
+    }
+
+    /// Whether what the status would say now differs from what it said last.
+    fn changed(&self) -> bool {
+        let status = self.state.status(&self.config, false, Time::now());
+        self.last != Some((status.health, status.error))
+    }
+
+    fn retry_wait(&self) -> Duration {
+        let factor = 1_u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        FIRST_RETRY.saturating_mul(factor).min(self.config.status_interval)
+    }
+}

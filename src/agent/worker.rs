@@ -1,0 +1,237 @@
+//! The worker: collects the cluster, keeps the database, publishes the dashboard.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use kube_client_lite::{Client, Error};
+
+use super::backoff::{Backoff, jitter};
+use super::beat::Nudge;
+use super::schedule::Schedule;
+use super::state::State;
+use crate::cluster::{self, CollectOptions, Collected};
+use crate::config::Config;
+use crate::publish::dashboard;
+use crate::store::{ProblemKind, Store, StoreError};
+use crate::time::Time;
+
+const DASHBOARD_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The worker's inbox.
+pub(crate) enum Message {
+    /// The cluster API answers again after it did not.
+    ClusterAnswers,
+    /// A problem of the beat's is to be kept in the database.
+    Persist(ProblemKind, Option<String>),
+}
+
+pub(crate) struct Worker {
+    client: Client,
+    excluded: BTreeSet<String>,
+    inbox: Receiver<Message>,
+    namespace: String,
+    schedule: Option<Schedule>,
+    state: State,
+    store: Store,
+    sync_interval: Duration,
+    to_beat: Sender<Nudge>,
+    backoff: Backoff,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        config: &Config,
+        client: Client,
+        store: Store,
+        state: State,
+        to_beat: Sender<Nudge>,
+        inbox: Receiver<Message>,
+    ) -> Self {
+        Self {
+            client,
+            excluded: config.exclude_namespaces.clone(),
+            inbox,
+            namespace: config.namespace.clone(),
+            schedule: None,
+            state,
+            store,
+            sync_interval: config.sync_interval,
+            to_beat,
+            backoff: Backoff::default(),
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut collect_at = self.first_collection();
+        let mut refresh_at = Instant::now();
+        while !self.client.shutdown_handle().is_shut_down() {
+            let now = Instant::now();
+            if now >= collect_at {
+                let wait = self.collect();
+                collect_at = Instant::now() + wait;
+                if !self.backoff.is_failing() {
+                    refresh_at = Instant::now() + DASHBOARD_INTERVAL;
+                }
+            } else if now >= refresh_at {
+                self.refresh_dashboard();
+                refresh_at = Instant::now() + DASHBOARD_INTERVAL;
+            }
+            let until = collect_at.min(refresh_at);
+            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Message::ClusterAnswers) if self.backoff.is_failing() => {
+                    // Not all agents' API servers come back at once, but this one has just.
+                    collect_at = Instant::now() + jitter(Duration::from_secs(5));
+                }
+                Ok(Message::ClusterAnswers) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Persist(kind, message)) => self.persist(kind, message.as_deref()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Yesterday's problems are not today's.
+    pub(crate) fn forget_problems(&mut self) {
+        let forgotten = self.store.forget_problems();
+        tell(forgotten);
+    }
+
+    /// Notes a problem, or that it is gone, where both the status and queries see it.
+    pub(crate) fn note(&mut self, kind: ProblemKind, message: Option<&str>) {
+        if self.state.note(kind, message) {
+            self.persist(kind, message);
+            drop(self.to_beat.send(Nudge::Changed));
+        }
+    }
+
+    fn persist(&self, kind: ProblemKind, message: Option<&str>) {
+        tell(self.store.set_problem(kind, message, Time::now()));
+    }
+
+    /// At once when the last good collection is older than the interval, else at the next turn.
+    fn first_collection(&mut self) -> Instant {
+        let now = Time::now();
+        let schedule = Schedule::new(self.sync_interval, "");
+        let last = self.store.stats().ok().and_then(|stats| stats.last_success_time);
+        if schedule.is_overdue(last, now) {
+            return Instant::now();
+        }
+        Instant::now() + self.schedule().wait(now)
+    }
+
+    /// The cluster's place in the interval. It is asked for until it is known.
+    fn schedule(&mut self) -> Schedule {
+        if let Some(schedule) = self.schedule {
+            return schedule;
+        }
+        match cluster::identity(&self.client) {
+            Ok(identity) => *self.schedule.insert(Schedule::new(self.sync_interval, &identity)),
+            Err(error) => {
+                log::debug!("no identity for the schedule yet: {error}");
+                Schedule::new(self.sync_interval, &self.client.config().server)
+            }
+        }
+    }
+
+    /// Collects once. How long to wait for the next time.
+    fn collect(&mut self) -> Duration {
+        let options = CollectOptions {
+            exclude: self.excluded.clone(),
+        };
+        let started = Instant::now();
+        match cluster::collect(&self.client, &options) {
+            Ok(collected) => {
+                self.backoff.reset();
+                self.keep(&collected);
+                log::info!("collected the cluster in {:?}", started.elapsed());
+                self.schedule().wait(Time::now())
+            }
+            Err(Error::Shutdown) => Duration::ZERO,
+            Err(error) => {
+                let wait = self.backoff.next();
+                log::warn!("the collection failed, next in {}s: {error}", wait.as_secs());
+                tell(self.store.record_failure());
+                self.note_failure(&error);
+                self.update_stats();
+                wait
+            }
+        }
+    }
+
+    fn keep(&mut self, collected: &Collected) {
+        let now = Time::now();
+        self.note(ProblemKind::Cluster, None);
+        self.note(ProblemKind::Collection, None);
+        self.note(ProblemKind::Forbidden, forbidden(collected).as_deref());
+        match self.store.save_inventory(&collected.inventory, now) {
+            Ok(()) => self.note(ProblemKind::Database, None),
+            Err(error) => {
+                log::error!("{error}");
+                self.note(ProblemKind::Database, Some(&format!("database cannot be written: {error}")));
+            }
+        }
+        self.update_stats();
+        self.refresh_dashboard();
+    }
+
+    /// Counts again what the dashboard shows: a dozen small requests.
+    fn refresh_dashboard(&mut self) {
+        let document = match cluster::dashboard(&self.client) {
+            Ok((figures, _)) => {
+                self.note(ProblemKind::Cluster, None);
+                dashboard::to_json(&figures, Time::now())
+            }
+            Err(Error::Shutdown) => return,
+            Err(error) => {
+                log::warn!("the dashboard was not refreshed: {error}");
+                if unusable(&error) {
+                    self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {error}")));
+                }
+                return;
+            }
+        };
+        tell(self.store.put_document(dashboard::DOCUMENT, &document, Time::now()));
+        match dashboard::publish(&self.client, &self.namespace, &document) {
+            Ok(()) | Err(Error::Shutdown) => {}
+            Err(error) => log::warn!("the dashboard was not written: {error}"),
+        }
+    }
+
+    fn note_failure(&mut self, error: &Error) {
+        if unusable(error) {
+            self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {error}")));
+        } else {
+            self.note(ProblemKind::Cluster, None);
+            self.note(ProblemKind::Collection, Some(&format!("collection failed: {error}")));
+        }
+    }
+
+    fn update_stats(&self) {
+        match self.store.stats() {
+            Ok(stats) => self.state.set_stats(stats),
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}
+
+/// The agent goes on without its database; what could not be kept is said and no more.
+fn tell(result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        log::error!("{error}");
+    }
+}
+
+/// Whether the API gave no answer at all, or none to us.
+fn unusable(error: &Error) -> bool {
+    error.status_code().is_none_or(|code| code == 401)
+}
+
+/// All that may not be listed, in one clause.
+fn forbidden(collected: &Collected) -> Option<String> {
+    let kinds: Vec<String> = collected
+        .problems
+        .iter()
+        .map(|problem| problem.resource.to_string())
+        .collect();
+    (!kinds.is_empty()).then(|| format!("not allowed to list {}", kinds.join(", ")))
+}

@@ -1,0 +1,38 @@
+//! The command line: from arguments to an exit code.
+
+mod args;
+mod check;
+mod exit;
+mod health;
+mod output;
+mod query;
+mod run;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use args::{Command, Parsed};
+use exit::Failure;
+use output::Format;
+
+/// Runs what the arguments ask for.
+pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let command = match args::parse(arguments) {
+        Parsed::Command(command) => command,
+        Parsed::Help(text) => return output::answer(&text),
+        Parsed::Wrong(message) => return Failure::usage(message).report(Format::Table),
+    };
+    let variables = |name: &str| env::var(name).ok();
+    let format = command.format();
+    let result = match command {
+        Command::Check(check) => check::run(&check, &variables),
+        Command::Health(health) => health::run(&health, &variables),
+        Command::Query(query) => query::run(query, &variables),
+        Command::Run(run) => run::run(&run, &variables),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => failure.report(format),
+    }
+}

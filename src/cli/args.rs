@@ -1,0 +1,301 @@
+//! What can be typed. argh knows neither `--flag=value` nor our exit codes; both are added here.
+
+// The docs of the types are the text of --help.
+#![allow(clippy::doc_markdown)]
+
+use std::ffi::OsString;
+
+use argh::{EarlyExit, FromArgs};
+
+use super::output::Format;
+use crate::config::Flags;
+
+const NAME: &str = "kube9-operator";
+
+/// A small Kubernetes agent, and the commands that ask it things.
+#[derive(FromArgs)]
+#[argh(help_triggers("-h", "--help", "help"))]
+struct TopLevel {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+pub(crate) enum Command {
+    Check(Check),
+    Health(Health),
+    Query(Query),
+    Run(Run),
+}
+
+/// Run the agent until SIGTERM.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Run {
+    /// file with the API key; missing or empty: free tier (KUBE9_API_KEY_FILE, /etc/kube9/api-key/apiKey)
+    #[argh(option, arg_name = "file")]
+    api_key_file: Option<String>,
+    /// context of the kubeconfig (its current one)
+    #[argh(option, arg_name = "name")]
+    context: Option<String>,
+    /// the agent's database (KUBE9_DB, /data/kube9.db)
+    #[argh(option, arg_name = "file")]
+    db: Option<String>,
+    /// namespaces to leave out entirely, separated by commas (KUBE9_EXCLUDE_NAMESPACES, none)
+    #[argh(option, arg_name = "names")]
+    exclude_namespaces: Option<String>,
+    /// kubeconfig (KUBECONFIG; in a pod: its service account; ~/.kube/config)
+    #[argh(option, arg_name = "file")]
+    kubeconfig: Option<String>,
+    /// off, error, warn, info, debug or trace (KUBE9_LOG, info); KUBE9_LOG_FORMAT=json for JSON lines
+    #[argh(option, arg_name = "level")]
+    log_level: Option<String>,
+    /// the agent's own namespace (POD_NAMESPACE, the service account's, kube9-system)
+    #[argh(option, arg_name = "name")]
+    namespace: Option<String>,
+    /// how often to write the status, 10s to 240s (KUBE9_STATUS_INTERVAL, 60s)
+    #[argh(option, arg_name = "time")]
+    status_interval: Option<String>,
+    /// how often to collect the cluster, 5m to 24h (KUBE9_SYNC_INTERVAL, 60m)
+    #[argh(option, arg_name = "time")]
+    sync_interval: Option<String>,
+}
+
+/// Exit 0 while the agent is alive: its heartbeat is younger than 180 s.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "health", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Health {
+    /// the agent's database (KUBE9_DB, /data/kube9.db)
+    #[argh(option, arg_name = "file")]
+    pub(crate) db: Option<String>,
+    /// exit 0 only once the first status was written, too
+    #[argh(switch)]
+    pub(crate) ready: bool,
+}
+
+/// Check from inside the cluster that the agent publishes a fresh status.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Check {
+    /// context of the kubeconfig (its current one)
+    #[argh(option, arg_name = "name")]
+    context: Option<String>,
+    /// kubeconfig (KUBECONFIG; in a pod: its service account; ~/.kube/config)
+    #[argh(option, arg_name = "file")]
+    kubeconfig: Option<String>,
+    /// the agent's namespace (POD_NAMESPACE, the service account's, kube9-system)
+    #[argh(option, arg_name = "name")]
+    namespace: Option<String>,
+}
+
+/// Ask what the agent knows.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "query", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Query {
+    #[argh(subcommand)]
+    pub(crate) what: Question,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+pub(crate) enum Question {
+    Dashboard(Dashboard),
+    Status(Status),
+}
+
+/// The cluster at a glance, as of the last few minutes.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "dashboard", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Dashboard {
+    /// the agent's database (KUBE9_DB, /data/kube9.db)
+    #[argh(option, arg_name = "file")]
+    db: Option<String>,
+    /// json, yaml or table (json)
+    #[argh(option, default = "Format::default()")]
+    format: Format,
+}
+
+/// How the agent is doing.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Status {
+    /// file with the API key (KUBE9_API_KEY_FILE, /etc/kube9/api-key/apiKey)
+    #[argh(option, arg_name = "file")]
+    api_key_file: Option<String>,
+    /// the agent's database (KUBE9_DB, /data/kube9.db)
+    #[argh(option, arg_name = "file")]
+    db: Option<String>,
+    /// json, yaml or table (json)
+    #[argh(option, default = "Format::default()")]
+    format: Format,
+    /// the agent's own namespace (POD_NAMESPACE, the service account's, kube9-system)
+    #[argh(option, arg_name = "name")]
+    namespace: Option<String>,
+}
+
+/// What the arguments turned out to be.
+pub(crate) enum Parsed {
+    Command(Command),
+    Help(String),
+    Wrong(String),
+}
+
+/// Parses the arguments behind the program's name.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Parsed {
+    let mut words = Vec::new();
+    for argument in arguments {
+        match argument.into_string() {
+            Ok(word) => split_flag(word, &mut words),
+            Err(word) => return Parsed::Wrong(format!("{} is not UTF-8", word.display())),
+        }
+    }
+    if words.iter().any(|word| word == "--version" || word == "-V") {
+        return Parsed::Help(format!("{NAME} {}", env!("CARGO_PKG_VERSION")));
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match TopLevel::from_args(&[NAME], &words) {
+        Ok(TopLevel { command }) => Parsed::Command(command),
+        Err(EarlyExit { output, status: Ok(()) }) => Parsed::Help(output),
+        Err(EarlyExit { output, .. }) => Parsed::Wrong(output),
+    }
+}
+
+/// `--flag=value` is `--flag value`. What follows `--` is not looked into.
+fn split_flag(word: String, words: &mut Vec<String>) {
+    let literal = words.iter().any(|before| before == "--");
+    match word.split_once('=') {
+        Some((flag, value)) if flag.starts_with("--") && !literal => {
+            words.extend([flag.to_owned(), value.to_owned()]);
+        }
+        _ => words.push(word),
+    }
+}
+
+impl Command {
+    /// How failures are told: JSON to programs, a sentence to everyone else.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Self::Query(Query { what: Question::Dashboard(dashboard) }) => dashboard.format,
+            Self::Query(Query { what: Question::Status(status) }) => status.format,
+            Self::Check(_) | Self::Health(_) | Self::Run(_) => Format::Table,
+        }
+    }
+}
+
+impl Run {
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            api_key_file: self.api_key_file.clone(),
+            context: self.context.clone(),
+            db: self.db.clone(),
+            exclude_namespaces: self.exclude_namespaces.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            log_level: self.log_level.clone(),
+            namespace: self.namespace.clone(),
+            status_interval: self.status_interval.clone(),
+            sync_interval: self.sync_interval.clone(),
+        }
+    }
+}
+
+impl Health {
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            db: self.db.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+impl Check {
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            context: self.context.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: self.namespace.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+impl Dashboard {
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            db: self.db.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+impl Status {
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            api_key_file: self.api_key_file.clone(),
+            db: self.db.clone(),
+            namespace: self.namespace.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Parsed {
+        parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn both_forms_of_a_flag() {
+        for words in [
+            ["query", "status", "--format", "yaml"].as_slice(),
+            &["query", "status", "--format=yaml"],
+        ] {
+            let Parsed::Command(command) = parsed(words) else {
+                unreachable!("{words:?} is a command")
+            };
+            assert_eq!(command.format(), Format::Yaml);
+        }
+    }
+
+    #[test]
+    fn help_and_version_work_everywhere() {
+        for words in [
+            ["--help"].as_slice(),
+            &["-h"],
+            &["run", "-h"],
+            &["query", "--help"],
+            &["query", "status", "--help"],
+            &["--version"],
+            &["query", "status", "--version"],
+        ] {
+            assert!(matches!(parsed(words), Parsed::Help(_)), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn typos_are_no_commands() {
+        for words in [
+            [].as_slice(),
+            &["rnu"],
+            &["run", "--nosuch", "x"],
+            &["run", "extra"],
+            &["query"],
+            &["query", "nothing"],
+            &["query", "status", "--format=xml"],
+            &["health", "--ready=yes"],
+        ] {
+            assert!(matches!(parsed(words), Parsed::Wrong(_)), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Questions to the database, answered beside the running agent and without it.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::args::{Dashboard, Query, Question, Status};
+use super::exit::Failure;
+use super::output;
+use crate::agent::Pulse;
+use crate::api_key;
+use crate::config::{Config, Env};
+use crate::publish::{dashboard, status};
+use crate::store::{self, Store};
+use crate::time::Time;
+
+pub(crate) fn run(query: Query, env: Env<'_>) -> Result<ExitCode, Failure> {
+    match query.what {
+        Question::Dashboard(question) => dashboard(&question, env),
+        Question::Status(question) => status(&question, env),
+    }
+}
+
+fn dashboard(question: &Dashboard, env: Env<'_>) -> Result<ExitCode, Failure> {
+    let config = Config::new(&question.flags(), env)?;
+    let store = Store::open_read_only(&config.db)?;
+    let Some(document) = store.document(dashboard::DOCUMENT)? else {
+        return Err(Failure::not_found("no dashboard yet: the agent has not read the cluster"));
+    };
+    let document: serde_json::Value = serde_json::from_str(&document).map_err(Failure::failed)?;
+    output::print(question.format(), &document)
+}
+
+fn status(question: &Status, env: Env<'_>) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Answer {
+        #[serde(flatten)]
+        status: status::Status,
+        database: Database,
+        agent: Agent,
+    }
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Database {
+        path: String,
+        size_bytes: u64,
+        schema_version: u32,
+    }
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Agent {
+        running: bool,
+        last_heartbeat: Option<Time>,
+    }
+
+    let config = Config::new(&question.flags(), env)?;
+    let store = Store::open_read_only(&config.db)?;
+    let now = Time::now();
+    let facts = status::Facts {
+        api_key_configured: api_key::is_configured(&config.api_key_file),
+        namespace: config.namespace,
+        problems: store.problems()?,
+        shutting_down: false,
+        stats: store.stats()?,
+    };
+    let pulse = Pulse::read(&config.db);
+    output::print(
+        question.format(),
+        &Answer {
+            status: status::Status::new(facts, now),
+            database: Database {
+                path: config.db.display().to_string(),
+                size_bytes: store::size_on_disk(&config.db),
+                schema_version: store.schema_version()?,
+            },
+            agent: Agent {
+                running: pulse.is_some_and(|pulse| pulse.is_fresh(now)),
+                last_heartbeat: pulse.map(|pulse| pulse.at),
+            },
+        },
+    )
+}

@@ -1,0 +1,331 @@
+//! Settings: what the user typed and what the environment says, checked once, before anything
+//! starts. A flag wins over its variable; an empty value is no value, as Helm writes them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::bounded;
+
+/// Where Kubernetes puts a pod's own namespace.
+const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Where the environment is read; tests bring their own.
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The flags as typed. Commands fill in those they have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) api_key_file: Option<String>,
+    pub(crate) context: Option<String>,
+    pub(crate) db: Option<String>,
+    pub(crate) exclude_namespaces: Option<String>,
+    pub(crate) kubeconfig: Option<String>,
+    pub(crate) log_level: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) status_interval: Option<String>,
+    pub(crate) sync_interval: Option<String>,
+}
+
+/// The settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) api_key_file: PathBuf,
+    pub(crate) context: Option<String>,
+    pub(crate) db: PathBuf,
+    pub(crate) exclude_namespaces: BTreeSet<String>,
+    pub(crate) kubeconfig: Option<PathBuf>,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: LevelFilter,
+    pub(crate) namespace: String,
+    pub(crate) status_interval: Duration,
+    pub(crate) sync_interval: Duration,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+/// A setting whose value cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    /// The flag or the variable, whichever was used.
+    setting: &'static str,
+    value: String,
+    allowed: &'static str,
+}
+
+struct Setting {
+    /// Empty where there is only a variable.
+    flag: &'static str,
+    variable: &'static str,
+    allowed: &'static str,
+}
+
+const API_KEY_FILE: Setting = Setting {
+    flag: "--api-key-file",
+    variable: "KUBE9_API_KEY_FILE",
+    allowed: "the path of a file",
+};
+const DB: Setting = Setting {
+    flag: "--db",
+    variable: "KUBE9_DB",
+    allowed: "the path of a file",
+};
+const EXCLUDE_NAMESPACES: Setting = Setting {
+    flag: "--exclude-namespaces",
+    variable: "KUBE9_EXCLUDE_NAMESPACES",
+    allowed: "namespace names separated by commas",
+};
+const LOG_FORMAT: Setting = Setting {
+    flag: "",
+    variable: "KUBE9_LOG_FORMAT",
+    allowed: "text or json",
+};
+const LOG_LEVEL: Setting = Setting {
+    flag: "--log-level",
+    variable: "KUBE9_LOG",
+    allowed: "off, error, warn, info, debug or trace",
+};
+const NAMESPACE: Setting = Setting {
+    flag: "--namespace",
+    variable: "POD_NAMESPACE",
+    allowed: "a namespace name: 1 to 63 of a-z, 0-9 and -",
+};
+const STATUS_INTERVAL: Setting = Setting {
+    flag: "--status-interval",
+    variable: "KUBE9_STATUS_INTERVAL",
+    allowed: "a duration from 10s to 240s",
+};
+const SYNC_INTERVAL: Setting = Setting {
+    flag: "--sync-interval",
+    variable: "KUBE9_SYNC_INTERVAL",
+    allowed: "a duration from 5m to 24h",
+};
+
+impl Config {
+    /// Checks flags and environment.
+    pub(crate) fn new(flags: &Flags, env: Env<'_>) -> Result<Self, ConfigError> {
+        let path = |text: &str| Some(PathBuf::from(text));
+        Ok(Self {
+            api_key_file: API_KEY_FILE
+                .read(flags.api_key_file.as_deref(), env, path)?
+                .unwrap_or_else(|| PathBuf::from("/etc/kube9/api-key/apiKey")),
+            context: flags.context.clone().filter(|context| !context.is_empty()),
+            db: DB
+                .read(flags.db.as_deref(), env, path)?
+                .unwrap_or_else(|| PathBuf::from("/data/kube9.db")),
+            exclude_namespaces: EXCLUDE_NAMESPACES
+                .read(flags.exclude_namespaces.as_deref(), env, parse_namespaces)?
+                .unwrap_or_default(),
+            kubeconfig: flags
+                .kubeconfig
+                .as_ref()
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            log_format: LOG_FORMAT
+                .read(None, env, |text| match text {
+                    "json" => Some(LogFormat::Json),
+                    "text" => Some(LogFormat::Text),
+                    _ => None,
+                })?
+                .unwrap_or(LogFormat::Text),
+            log_level: LOG_LEVEL
+                .read(flags.log_level.as_deref(), env, |text| text.parse().ok())?
+                .unwrap_or(LevelFilter::Info),
+            namespace: NAMESPACE
+                .read(flags.namespace.as_deref(), env, parse_namespace)?
+                .or_else(|| service_account_namespace(Path::new(SERVICE_ACCOUNT_NAMESPACE)))
+                .unwrap_or_else(|| "kube9-system".to_owned()),
+            status_interval: STATUS_INTERVAL
+                .read(flags.status_interval.as_deref(), env, |text| {
+                    parse_duration_within(text, 10, 240)
+                })?
+                .unwrap_or(Duration::from_secs(60)),
+            sync_interval: SYNC_INTERVAL
+                .read(flags.sync_interval.as_deref(), env, |text| {
+                    parse_duration_within(text, 5 * 60, 24 * 60 * 60)
+                })?
+                .unwrap_or(Duration::from_secs(60 * 60)),
+        })
+    }
+}
+
+impl Setting {
+    /// The flag's value, else the variable's, else nothing.
+    fn read<T>(
+        &self,
+        flag: Option<&str>,
+        env: Env<'_>,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let given = |text: &&str| !text.is_empty();
+        let variable = env(self.variable);
+        let (setting, value) = match (flag.filter(given), variable.as_deref().filter(given)) {
+            (Some(value), _) => (self.flag, value),
+            (None, Some(value)) => (self.variable, value),
+            (None, None) => return Ok(None),
+        };
+        match parse(value) {
+            Some(parsed) => Ok(Some(parsed)),
+            None => Err(ConfigError {
+                setting,
+                value: value.chars().take(100).collect(),
+                allowed: self.allowed,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} cannot be {:?}: allowed is {}",
+            self.setting, self.value, self.allowed
+        )
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A whole number and a unit, `s`, `m`, `h` or `d`: `90s`, `15m`, `24h`, `7d`. Nothing else, so
+/// that `60abc` is an error and not 60.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return None,
+    };
+    let number = text.strip_suffix(unit)?;
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+fn parse_duration_within(text: &str, least: u64, most: u64) -> Option<Duration> {
+    parse_duration(text).filter(|duration| (least..=most).contains(&duration.as_secs()))
+}
+
+/// An RFC 1123 label, which is what namespaces are called.
+fn parse_namespace(text: &str) -> Option<String> {
+    let label = (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    label.then(|| text.to_owned())
+}
+
+fn parse_namespaces(text: &str) -> Option<BTreeSet<String>> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(parse_namespace)
+        .collect()
+}
+
+fn service_account_namespace(path: &Path) -> Option<String> {
+    let text = bounded::read_file(path, 1024).ok()?;
+    parse_namespace(String::from_utf8(text).ok()?.trim())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &Flags, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::new(flags, &|name| {
+            variables
+                .iter()
+                .find(|(variable, _)| *variable == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(&Flags::default(), &[]).unwrap();
+        assert_eq!(config.db, Path::new("/data/kube9.db"));
+        assert_eq!(config.api_key_file, Path::new("/etc/kube9/api-key/apiKey"));
+        assert_eq!(config.namespace, "kube9-system");
+        assert_eq!(config.status_interval.as_secs(), 60);
+        assert_eq!(config.sync_interval.as_secs(), 3600);
+        assert_eq!(config.log_level, LevelFilter::Info);
+    }
+
+    #[test]
+    fn flags_win_and_empty_is_unset() {
+        let flags = Flags {
+            sync_interval: Some("5m".to_owned()),
+            namespace: Some(String::new()),
+            ..Flags::default()
+        };
+        let variables = [
+            ("KUBE9_SYNC_INTERVAL", "6m"),
+            ("POD_NAMESPACE", "ops"),
+            ("KUBE9_LOG", ""),
+            ("KUBE9_LOG_FORMAT", "json"),
+            ("KUBE9_EXCLUDE_NAMESPACES", "a, b,,"),
+        ];
+        let config = config(&flags, &variables).unwrap();
+        assert_eq!(config.sync_interval.as_secs(), 300);
+        assert_eq!(config.namespace, "ops");
+        assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!(config.exclude_namespaces.len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_parse_names_setting_value_and_what_is_allowed() {
+        for (variable, value) in [
+            ("KUBE9_STATUS_INTERVAL", "60abc"),
+            ("KUBE9_STATUS_INTERVAL", "60"),
+            ("KUBE9_STATUS_INTERVAL", "9s"),
+            ("KUBE9_STATUS_INTERVAL", "241s"),
+            ("KUBE9_STATUS_INTERVAL", "+60s"),
+            ("KUBE9_SYNC_INTERVAL", "25h"),
+            ("KUBE9_SYNC_INTERVAL", "99999999999999999999h"),
+            ("KUBE9_SYNC_INTERVAL", "18446744073709551615d"),
+            ("KUBE9_LOG", "loud"),
+            ("KUBE9_LOG_FORMAT", "xml"),
+            ("POD_NAMESPACE", "Not A Namespace"),
+            ("KUBE9_EXCLUDE_NAMESPACES", "a,-b"),
+        ] {
+            let message = config(&Flags::default(), &[(variable, value)])
+                .unwrap_err()
+                .to_string();
+            assert!(message.starts_with(variable), "{message}");
+            assert!(message.contains(value) && message.contains("allowed is"), "{message}");
+        }
+        let flags = Flags {
+            status_interval: Some("1h".to_owned()),
+            ..Flags::default()
+        };
+        let message = config(&flags, &[]).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "--status-interval cannot be \"1h\": allowed is a duration from 10s to 240s"
+        );
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(604_800)));
+        for bad in ["", "s", "-1s", "1.5h", "1 h", "1w", "٣s", "1é"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+}

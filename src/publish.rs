@@ -1,0 +1,5 @@
+//! What goes out to the cluster: ConfigMaps in the agent's own namespace.
+
+pub(crate) mod config_map;
+pub(crate) mod dashboard;
+pub(crate) mod status;

@@ -1,0 +1,287 @@
+//! What the agent remembers, in SQLite: one file, one writer, any number of readers beside it.
+//!
+//! The agent's connection writes; `query` processes open the file read-only and never wait long,
+//! since in WAL mode a reader is not held up by the writer. Where WAL cannot work (network file
+//! systems without shared memory) SQLite stays with its rollback journal.
+
+mod document;
+mod error;
+mod inventory;
+mod migrations;
+mod problem;
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub(crate) use error::StoreError;
+pub(crate) use problem::{Problem, ProblemKind};
+pub(crate) use stats::CollectionStats;
+
+use crate::time::Time;
+
+/// How long a write waits for another process: only a reader on a file system without WAL can
+/// hold one up, and a query is over in milliseconds.
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a query waits; it must answer or fail, not hang.
+const READER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Damaged databases kept for whoever wants to look at them.
+const KEPT_DAMAGED: usize = 2;
+
+/// An open database.
+pub(crate) struct Store {
+    connection: Connection,
+}
+
+/// What opening found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// The database was there, or there was none and a new one was made.
+    Usable,
+    /// The old one could not be used and was moved aside; this one is new.
+    Rebuilt { reason: String },
+    /// No file can be kept: this one lives in memory and ends with the process.
+    InMemory { reason: String },
+}
+
+impl Store {
+    /// Opens the agent's database, whatever state the disk is in.
+    ///
+    /// A damaged file is moved aside and a new one made; when not even that works, the agent
+    /// goes on with a database in memory. Only a failure of SQLite itself is an error.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
+        let first = match Self::open_file(path) {
+            Ok(store) => return Ok((store, Opened::Usable)),
+            Err(error) => error,
+        };
+        if first.is_damage() && path.exists() {
+            move_aside(path);
+            if let Ok(store) = Self::open_file(path) {
+                let reason = first.to_string();
+                return Ok((store, Opened::Rebuilt { reason }));
+            }
+        }
+        let connection = Connection::open_in_memory().map_err(|source| StoreError::Open {
+            path: PathBuf::from(":memory:"),
+            source,
+        })?;
+        let mut store = Self { connection };
+        store.migrate(path)?;
+        let reason = first.to_string();
+        Ok((store, Opened::InMemory { reason }))
+    }
+
+    /// Opens the database beside the running agent, to read: never makes one, never migrates.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing {
+                path: path.to_owned(),
+            });
+        }
+        let open = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(open)?;
+        connection.busy_timeout(READER_PATIENCE).map_err(open)?;
+        let store = Self { connection };
+        let version = store.schema_version().map_err(|_| StoreError::Damaged {
+            path: path.to_owned(),
+        })?;
+        if version != migrations::LATEST {
+            return Err(StoreError::OtherVersion {
+                path: path.to_owned(),
+                found: version,
+                known: migrations::LATEST,
+            });
+        }
+        Ok(store)
+    }
+
+    fn open_file(path: &Path) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(open)?;
+        connection.busy_timeout(WRITER_PATIENCE).map_err(open)?;
+        connection
+            .execute_batch(
+                // A quarter of a MiB of cache is enough for the largest statement we have; the
+                // default of 2 MiB would be most of the agent. A full fsync at each checkpoint
+                // only: losing the last seconds to a power cut is harmless, corruption is not.
+                "PRAGMA cache_size = -256;
+                 PRAGMA journal_size_limit = 1048576;
+                 PRAGMA temp_store = MEMORY;
+                 PRAGMA synchronous = NORMAL;",
+            )
+            .map_err(open)?;
+        let mode: String = connection
+            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+            .map_err(open)?;
+        if mode != "wal" {
+            log::info!("{}: no WAL on this file system, using journal mode {mode}", path.display());
+        }
+        let mut store = Self { connection };
+        store.check(path)?;
+        store.migrate(path)?;
+        Ok(store)
+    }
+
+    /// A quick look for damage, before anything is built on it.
+    fn check(&self, path: &Path) -> Result<(), StoreError> {
+        let verdict: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|source| StoreError::Open {
+                path: path.to_owned(),
+                source,
+            })?;
+        if verdict == "ok" {
+            Ok(())
+        } else {
+            Err(StoreError::Damaged {
+                path: path.to_owned(),
+            })
+        }
+    }
+
+    fn migrate(&mut self, path: &Path) -> Result<(), StoreError> {
+        let found = self.schema_version()?;
+        if found > migrations::LATEST {
+            return Err(StoreError::OtherVersion {
+                path: path.to_owned(),
+                found,
+                known: migrations::LATEST,
+            });
+        }
+        migrations::run(&mut self.connection, found).map_err(StoreError::from)
+    }
+
+    /// The version of the schema in the file.
+    pub(crate) fn schema_version(&self) -> Result<u32, StoreError> {
+        let version = self
+            .connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok(version)
+    }
+}
+
+/// The database's size on disk with its write-ahead log, in bytes.
+pub(crate) fn size_on_disk(path: &Path) -> u64 {
+    ["", "-wal"]
+        .iter()
+        .filter_map(|suffix| std::fs::metadata(with_suffix(path, suffix)).ok())
+        .map(|metadata| metadata.len())
+        .fold(0, u64::saturating_add)
+}
+
+/// Renames the database to `NAME.corrupt-TIME` and forgets all but the newest of those.
+fn move_aside(path: &Path) {
+    let aside = with_suffix(path, &format!(".corrupt-{}", Time::now().as_millis()));
+    if let Err(error) = std::fs::rename(path, &aside) {
+        log::warn!("cannot move the damaged database aside: {}: {error}", path.display());
+        return;
+    }
+    log::warn!("the damaged database is now {}", aside.display());
+    for suffix in ["-wal", "-shm"] {
+        // What belongs to the damaged file must not be applied to the new one.
+        drop(std::fs::remove_file(with_suffix(path, suffix)));
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
+    let prefix = format!("{}.corrupt-", name.to_string_lossy());
+    let mut kept: Vec<PathBuf> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path())
+        .collect();
+    kept.sort();
+    for old in kept.iter().rev().skip(KEPT_DAMAGED) {
+        drop(std::fs::remove_file(old));
+    }
+}
+
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_database_is_usable_and_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        assert!(matches!(
+            Store::open_read_only(&path),
+            Err(StoreError::Missing { .. })
+        ));
+        assert!(!path.exists(), "reading must not make a database");
+        let (_store, opened) = Store::open(&path).unwrap();
+        assert_eq!(opened, Opened::Usable);
+        let reader = Store::open_read_only(&path).unwrap();
+        assert_eq!(reader.schema_version().unwrap(), migrations::LATEST);
+        assert!(size_on_disk(&path) > 0);
+    }
+
+    #[test]
+    fn a_damaged_database_is_moved_aside_and_two_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        for round in 0..4 {
+            std::fs::write(&path, format!("this is not a database {round}").repeat(500)).unwrap();
+            let (store, opened) = Store::open(&path).unwrap();
+            assert!(matches!(opened, Opened::Rebuilt { .. }), "{opened:?}");
+            drop(store);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let kept = std::fs::read_dir(dir.path())
+            .unwrap()
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().contains(".corrupt-")
+            })
+            .count();
+        assert_eq!(kept, KEPT_DAMAGED);
+    }
+
+    #[test]
+    fn without_a_directory_it_lives_in_memory() {
+        let (store, opened) = Store::open(Path::new("/nonexistent/kube9.db")).unwrap();
+        assert!(matches!(opened, Opened::InMemory { .. }), "{opened:?}");
+        assert_eq!(store.schema_version().unwrap(), migrations::LATEST);
+    }
+
+    #[test]
+    fn a_newer_schema_is_moved_aside_by_the_agent_and_refused_by_a_query() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("PRAGMA user_version = 999")
+            .unwrap();
+        assert!(matches!(
+            Store::open_read_only(&path),
+            Err(StoreError::OtherVersion { found: 999, .. })
+        ));
+        let (_, opened) = Store::open(&path).unwrap();
+        assert!(matches!(opened, Opened::Rebuilt { .. }), "{opened:?}");
+    }
+}

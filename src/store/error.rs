@@ -1,0 +1,67 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// Why the database cannot be used.
+#[derive(Debug)]
+pub(crate) enum StoreError {
+    /// The file is not a whole SQLite database.
+    Damaged { path: PathBuf },
+    /// There is no database: the agent has not started yet, or keeps it elsewhere.
+    Missing { path: PathBuf },
+    /// The file cannot be opened.
+    Open {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    /// The schema is not the one this build knows.
+    OtherVersion { path: PathBuf, found: u32, known: u32 },
+    /// A statement failed.
+    Statement(rusqlite::Error),
+}
+
+impl StoreError {
+    /// Whether a new file would be better than this one.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::OtherVersion { .. } => true,
+            Self::Open { source, .. } | Self::Statement(source) => matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+            Self::Missing { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { path } => write!(f, "the database {} is damaged", path.display()),
+            Self::Missing { path } => write!(
+                f,
+                "there is no database at {}: is the agent running, and with the same --db?",
+                path.display()
+            ),
+            Self::Open { path, source } => {
+                write!(f, "cannot open the database {}: {source}", path.display())
+            }
+            Self::OtherVersion { path, found, known } => write!(
+                f,
+                "the database {} has schema version {found}, this build knows {known}: \
+                 run the query with the agent's own version",
+                path.display()
+            ),
+            Self::Statement(source) => write!(f, "the database failed: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Statement(source)
+    }
+}

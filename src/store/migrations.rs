@@ -1,0 +1,72 @@
+//! The schema, as the steps that lead to it. Steps are only ever added at the end.
+
+use rusqlite::Connection;
+
+/// Step N brings schema version N to N + 1.
+const STEPS: &[&str] = &[
+    "CREATE TABLE stats (
+         id           INTEGER PRIMARY KEY CHECK (id = 1),
+         successes    INTEGER NOT NULL DEFAULT 0,
+         failures     INTEGER NOT NULL DEFAULT 0,
+         stored       INTEGER NOT NULL DEFAULT 0,
+         last_success INTEGER            -- ms since 1970
+     ) STRICT;
+     INSERT INTO stats (id) VALUES (1);
+     CREATE TABLE problem (
+         kind    TEXT PRIMARY KEY,
+         message TEXT NOT NULL,
+         since   INTEGER NOT NULL        -- ms since 1970
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE document (
+         name       TEXT PRIMARY KEY,
+         body       TEXT NOT NULL,       -- JSON
+         updated_at INTEGER NOT NULL     -- ms since 1970
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE inventory_namespace (
+         name    TEXT PRIMARY KEY,
+         figures TEXT NOT NULL           -- JSON, numbers only
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE inventory_workload (
+         namespace      TEXT NOT NULL,
+         kind           TEXT NOT NULL,
+         name           TEXT NOT NULL,
+         replicas       INTEGER NOT NULL,
+         ready_replicas INTEGER NOT NULL,
+         containers     INTEGER NOT NULL,
+         restarts       INTEGER NOT NULL,
+         signals        TEXT NOT NULL,   -- words separated by commas
+         PRIMARY KEY (namespace, kind, name)
+     ) STRICT, WITHOUT ROWID;",
+];
+
+/// The version this build reads and writes.
+#[allow(clippy::cast_possible_truncation)] // a handful of steps
+pub(crate) const LATEST: u32 = STEPS.len() as u32;
+
+/// Brings a database from version `found` to [`LATEST`], each step in its own transaction.
+pub(crate) fn run(connection: &mut Connection, found: u32) -> rusqlite::Result<()> {
+    for (version, step) in (1..=LATEST).zip(STEPS).skip(found as usize) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, 0).unwrap();
+        run(&mut connection, LATEST).unwrap();
+        let version: u32 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, LATEST);
+    }
+}
