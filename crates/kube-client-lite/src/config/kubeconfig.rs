@@ -91,7 +91,7 @@ impl Kubeconfig {
         };
         let mut files = Vec::new();
         for path in &paths {
-            if options.path.is_none() && !path.exists() {
+            if options.path.is_none() && matches!(path.try_exists(), Ok(false)) {
                 continue;
             }
             let root = parse(path)?;
@@ -107,9 +107,10 @@ impl Kubeconfig {
         let current = || {
             self.files
                 .iter()
-                .find_map(|(_, root)| text(root.get("current-context")?))
+                .filter_map(|(_, root)| text(root.get("current-context")?))
+                .find(|name| !name.is_empty())
         };
-        let Some(name) = asked.or_else(current).filter(|name| !name.is_empty()) else {
+        let Some(name) = asked.or_else(current) else {
             return Err(ConfigError::ContextUnset {
                 files: self.paths(),
                 known: self.contexts(),
@@ -698,7 +699,7 @@ mod tests {
             "three",
             "current-context: b\nclusters: [{name: k, cluster: {server: 'https://three', tls-server-name: n}}]\n",
         );
-        let empty = write(&dir, "empty", "");
+        let empty = write(&dir, "empty", "current-context: ''\nusers: null\n");
         let missing = dir.path().join("missing");
         let merged = |files: &[&Path], context: Option<&str>| {
             let list = env::join_paths(files).unwrap();
