@@ -1,0 +1,289 @@
+//! Sending an answer: the framing of a Go server, and the faults of a body at the byte where they belong.
+//!
+//! An answer of less than 2048 bytes has `Content-Length`; a longer one goes out in chunks of that size, which fall
+//! anywhere in the JSON.
+
+use std::io;
+use std::time::Duration;
+
+use crate::faults::FaultAction;
+use crate::http::Conn;
+
+/// How many bytes of framed body are gathered before they are sent.
+const GATHER: usize = 64 << 10;
+/// Longer bodies than this are chunked.
+const BUFFERED: usize = 2048;
+
+/// A body being sent.
+pub(crate) struct Out<'c> {
+    conn: &'c mut Conn,
+    head: Vec<u8>,
+    framing: Framing,
+    close: bool,
+    without_body: bool,
+    chunk: usize,
+    pending: Vec<u8>,
+    frames: Vec<u8>,
+    fault: BodyFault,
+    payload: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// Nothing was sent: the length may still become known.
+    Open,
+    Chunked,
+    /// HTTP/1.0: ends with the connection.
+    UntilClose,
+}
+
+#[derive(Clone, Copy)]
+enum BodyFault {
+    None,
+    Cut(u64),
+    Hang(u64),
+    Drip(u64),
+}
+
+/// How an answer is framed.
+pub(crate) struct Frame<'a> {
+    /// Status line and headers, without those of the framing.
+    pub(crate) head: Vec<u8>,
+    /// Says `Connection: close`.
+    pub(crate) close: bool,
+    pub(crate) http10: bool,
+    /// The answer to HEAD: headers only.
+    pub(crate) without_body: bool,
+    /// Bytes of a chunk.
+    pub(crate) chunk: usize,
+    pub(crate) fault: Option<&'a FaultAction>,
+}
+
+impl<'c> Out<'c> {
+    pub(crate) fn new(conn: &'c mut Conn, frame: Frame<'_>) -> Self {
+        let fault = match frame.fault {
+            Some(FaultAction::Cut { after_bytes }) => BodyFault::Cut(*after_bytes),
+            Some(FaultAction::HangInBody { after_bytes }) => BodyFault::Hang(*after_bytes),
+            Some(FaultAction::Drip { bytes_per_second }) => {
+                BodyFault::Drip((*bytes_per_second).max(1))
+            }
+            _ => BodyFault::None,
+        };
+        Self {
+            conn,
+            head: frame.head,
+            framing: if frame.http10 {
+                Framing::UntilClose
+            } else {
+                Framing::Open
+            },
+            close: frame.close,
+            without_body: frame.without_body,
+            chunk: frame.chunk.max(1),
+            pending: Vec::new(),
+            frames: Vec::new(),
+            fault,
+            payload: 0,
+        }
+    }
+
+    /// Adds to the body.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pending.extend_from_slice(bytes);
+        if self.framing == Framing::Open {
+            if self.pending.len() <= BUFFERED {
+                return Ok(());
+            }
+            self.start_chunked();
+        }
+        if self.pending.len() < self.chunk.max(GATHER) {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let whole = pending.len() - pending.len() % self.chunk;
+        for piece in pending[..whole].chunks(self.chunk) {
+            self.frame(piece)?;
+        }
+        self.pending = pending;
+        self.pending.drain(..whole);
+        self.send_frames()
+    }
+
+    /// Sends what there is, as a chunk of its own, and the headers when nothing was sent yet.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.framing == Framing::Open {
+            self.start_chunked();
+        }
+        self.frame_pending()?;
+        self.send_frames()
+    }
+
+    /// Ends the body.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        if self.framing == Framing::Open {
+            let length = self.pending.len();
+            self.end_head(&format!("Content-Length: {length}\r\n"));
+            self.frames.append(&mut self.head);
+            if !self.without_body {
+                let body = std::mem::take(&mut self.pending);
+                self.limited(&body, b"", b"")?;
+                self.trip_at_end()?;
+            }
+            return self.send_frames();
+        }
+        self.frame_pending()?;
+        self.trip_at_end()?;
+        if self.framing == Framing::Chunked && !self.without_body {
+            self.frames.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.send_frames()
+    }
+
+    /// The connection below, to look whether the client is still there.
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        self.conn
+    }
+
+    fn frame_pending(&mut self) -> io::Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        for piece in pending.chunks(self.chunk) {
+            self.frame(piece)?;
+        }
+        Ok(())
+    }
+
+    fn start_chunked(&mut self) {
+        self.framing = Framing::Chunked;
+        self.end_head("Transfer-Encoding: chunked\r\n");
+    }
+
+    fn end_head(&mut self, framing: &str) {
+        self.head.extend_from_slice(framing.as_bytes());
+        if self.close {
+            self.head.extend_from_slice(b"Connection: close\r\n");
+        }
+        self.head.extend_from_slice(b"\r\n");
+    }
+
+    fn frame(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.framing == Framing::UntilClose && self.payload == 0 && !self.head.is_empty() {
+            self.end_head("");
+        }
+        self.frames.append(&mut self.head);
+        if self.without_body {
+            return Ok(());
+        }
+        match self.framing {
+            Framing::Chunked => {
+                self.limited(piece, format!("{:x}\r\n", piece.len()).as_bytes(), b"\r\n")
+            }
+            _ => self.limited(piece, b"", b""),
+        }
+    }
+
+    /// Adds a piece of the body, up to where it is cut.
+    fn limited(&mut self, piece: &[u8], before: &[u8], after: &[u8]) -> io::Result<()> {
+        self.frames.extend_from_slice(before);
+        if let BodyFault::Cut(limit) | BodyFault::Hang(limit) = self.fault {
+            let rest = limit.saturating_sub(self.payload);
+            if piece.len() as u64 > rest {
+                self.frames
+                    .extend_from_slice(&piece[..usize::try_from(rest).unwrap_or(0)]);
+                return self.trip();
+            }
+        }
+        self.frames.extend_from_slice(piece);
+        self.payload += piece.len() as u64;
+        self.frames.extend_from_slice(after);
+        if self.frames.len() >= GATHER {
+            self.send_frames()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A body shorter than where it was to be cut loses its end.
+    fn trip_at_end(&mut self) -> io::Result<()> {
+        if matches!(self.fault, BodyFault::Cut(_) | BodyFault::Hang(_)) {
+            let kept = self
+                .frames
+                .len()
+                .saturating_sub(if self.framing == Framing::Chunked {
+                    3
+                } else {
+                    1
+                });
+            self.frames.truncate(kept);
+            return self.trip();
+        }
+        Ok(())
+    }
+
+    fn trip(&mut self) -> io::Result<()> {
+        self.send_frames()?;
+        if matches!(self.fault, BodyFault::Hang(_)) {
+            self.conn.idle(Duration::from_secs(3600));
+        }
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+
+    fn send_frames(&mut self) -> io::Result<()> {
+        if self.framing == Framing::UntilClose && !self.head.is_empty() {
+            self.end_head("");
+        }
+        self.frames.append(&mut self.head);
+        let frames = std::mem::take(&mut self.frames);
+        if frames.is_empty() {
+            return Ok(());
+        }
+        if let BodyFault::Drip(rate) = self.fault {
+            // Twenty pieces a second, or one byte at a time where that is too fast.
+            let piece = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
+            let pause = Duration::from_secs_f64(piece as f64 / rate as f64);
+            for part in frames.chunks(piece) {
+                self.conn.send(part)?;
+                if !self.conn.idle(pause) {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+            }
+            return Ok(());
+        }
+        self.conn.send(&frames)?;
+        self.frames = frames;
+        self.frames.clear();
+        Ok(())
+    }
+}
+
+/// The words of a status line.
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Request Entity Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Entity",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Unknown",
+    }
+}
