@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::access::{AccessReview, ResourceAttributes, Review, ReviewAnswer};
 use crate::api::Api;
-use crate::config::{ClientIdentity, Config, Credentials, Current, LoadedTls, Secret, Stamp};
+use crate::config::{ClientIdentity, Config, ConfigError, Credentials, Current, LoadedTls, Secret, Stamp};
 use crate::error::{ApiError, Error, Request};
 use crate::meta::{ApiResourceList, ListMeta, Status, Version};
 use crate::resource::{Resource, group_version_path};
@@ -76,6 +76,8 @@ struct AgentOf {
     agent: ureq::Agent,
     stamp: Stamp,
     generation: u64,
+    /// The files have changed into something unusable, and that was said.
+    stale: bool,
 }
 
 /// What the body of an answer should be.
@@ -94,6 +96,20 @@ pub(crate) enum Content {
     JsonPatch,
     MergePatch,
     StrategicMergePatch,
+}
+
+impl Inner {
+    /// Reads certificates and keys. A plain-HTTP server (`kubectl proxy`) needs none, and an empty
+    /// image has no system roots to load for it.
+    fn load_tls(&self) -> Result<LoadedTls, ConfigError> {
+        if self.config.server.starts_with("http://") {
+            return Ok(LoadedTls {
+                roots: Vec::new(),
+                client: None,
+            });
+        }
+        self.config.tls.load()
+    }
 }
 
 /// One request.
@@ -129,7 +145,7 @@ impl Client {
             retry: RetryPolicy::default(),
         };
         // A bad CA or key should be told at the start, not at the first request.
-        client.inner.config.tls.load()?;
+        client.inner.load_tls()?;
         Ok(client)
     }
 
@@ -326,11 +342,13 @@ impl Client {
         {
             return Ok((current.agent.clone(), authorization));
         }
-        let loaded = match (config.tls.load(), &connection.agent) {
+        let loaded = match (self.inner.load_tls(), &mut connection.agent) {
             (Ok(loaded), _) => loaded,
             // Files are replaced one after another; for a moment they may not fit together.
             (Err(error), Some(current)) if current.generation == generation => {
-                log::warn!("keeping the connection's certificates: {error}");
+                if !std::mem::replace(&mut current.stale, true) {
+                    log::warn!("keeping the connection's certificates: {error}");
+                }
                 return Ok((current.agent.clone(), authorization));
             }
             (Err(error), _) => return Err(error.into()),
@@ -341,6 +359,7 @@ impl Client {
             agent: agent.clone(),
             stamp,
             generation,
+            stale: false,
         });
         Ok((agent, authorization))
     }
