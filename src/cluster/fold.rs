@@ -72,6 +72,11 @@ impl Fold {
         }
     }
 
+    /// How many namespaces are known so far.
+    pub(crate) fn namespaces(&self) -> usize {
+        self.namespaces.len()
+    }
+
     /// The names of the namespaces known so far.
     pub(crate) fn namespace_names(&self) -> Vec<Box<str>> {
         self.namespaces.keys().cloned().collect()

@@ -380,14 +380,15 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_logged_is_short_and_of_one_line() {
-        let mut faults = feed(
-            &mut Fold::default(),
-            Pods,
-            &[json!({"metadata": {"name": ["\n".repeat(5_000)]}})],
-        );
-        let first = faults.first.take().unwrap_or_default();
-        assert!(!first.contains('\n'));
-        assert!(first.len() <= 10 * MAX_LOGGED);
+        let long = "\u{1b}\n".repeat(5_000);
+        let wrong = json!({"metadata": {"name": "x"}, "spec": {"hostNetwork": long}});
+        let nameless = json!({"metadata": {"name": long}});
+        for pod in [wrong, nameless] {
+            let faults = feed(&mut Fold::default(), Pods, &[pod]);
+            let first = faults.first.unwrap_or_default();
+            assert!(!first.contains(['\n', '\u{1b}']), "{first}");
+            assert!(!first.is_empty() && first.len() <= 2_000, "{}", first.len());
+        }
     }
 
     #[test]
