@@ -41,6 +41,7 @@ pub(crate) fn store() -> Store {
         "rbac.authorization.k8s.io" "clusterroles" "clusterroles",
         "" "serviceaccounts" "serviceaccounts",
         "" "configmaps" "configmaps-metadata",
+        "" "configmaps" "configmaps-with-data",
         "metrics.k8s.io" "nodes" "node-metrics",
         "metrics.k8s.io" "pods" "pod-metrics",
     ];
