@@ -173,7 +173,10 @@ impl Api {
         call.accept = Accept::MetadataList;
         let page: Page = self.client.fetch(&call, MAX_OBJECT)?;
         let listed = page.items.len() as u64;
-        match (page.metadata.remaining_item_count, page.metadata.continue_token) {
+        match (
+            page.metadata.remaining_item_count,
+            page.metadata.continue_token,
+        ) {
             (Some(remaining), _) => Ok(listed.saturating_add(remaining)),
             (None, Some(token)) if !token.is_empty() => self.count_by_walking(),
             (None, _) => Ok(listed),

@@ -15,7 +15,9 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::access::{AccessReview, ResourceAttributes, Review, ReviewAnswer};
 use crate::api::Api;
-use crate::config::{ClientIdentity, Config, ConfigError, Credentials, Current, LoadedTls, Secret, Stamp};
+use crate::config::{
+    ClientIdentity, Config, ConfigError, Credentials, Current, LoadedTls, Secret, Stamp,
+};
 use crate::error::{ApiError, Error, Request};
 use crate::meta::{ApiResourceList, ListMeta, Status, Version};
 use crate::resource::{Resource, group_version_path};
@@ -201,7 +203,10 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`]; anonymous callers get 403.
-    pub fn access_review(&self, attributes: &ResourceAttributes<'_>) -> Result<AccessReview, Error> {
+    pub fn access_review(
+        &self,
+        attributes: &ResourceAttributes<'_>,
+    ) -> Result<AccessReview, Error> {
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
         let mut call = Call::write("create", "POST", path, Content::Json);
         call.repeatable = true;
@@ -279,7 +284,10 @@ impl Client {
                 self.connection().credentials.rejected();
                 continue;
             }
-            match self.retry.wait(attempt, code, call.repeatable, error.retry_after) {
+            match self
+                .retry
+                .wait(attempt, code, call.repeatable, error.retry_after)
+            {
                 Some(wait) => {
                     log::debug!("{error}; asking again in {wait:?}");
                     if !self.inner.shutdown.sleep(wait) {
@@ -481,7 +489,11 @@ fn build_agent(
     tls: &LoadedTls,
     plugin_identity: Option<&ClientIdentity>,
 ) -> Result<ureq::Agent, Error> {
-    let roots: Vec<_> = tls.roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+    let roots: Vec<_> = tls
+        .roots
+        .iter()
+        .map(|root| Certificate::from_der(root).to_owned())
+        .collect();
     // Neither a proxy URL nor a key has a path to blame; the configuration's source does.
     let unusable = |error| {
         let request = Request {
@@ -680,7 +692,10 @@ fn read_error(call: &Call, response: http::Response<ureq::Body>) -> ApiError {
         .take(MAX_ERROR_BODY)
         .read_to_end(&mut text);
     if let Err(error) = read {
-        log::debug!("{}: {code}, and its body broke off: {error}", call.request());
+        log::debug!(
+            "{}: {code}, and its body broke off: {error}",
+            call.request()
+        );
     }
     let body = serde_json::from_slice(&text).unwrap_or_else(|_| Body {
         status: Status {
@@ -715,8 +730,14 @@ mod tests {
             request_base(&config)
         };
         assert_eq!(base("https://10.0.0.1:6443", None), "https://10.0.0.1:6443");
-        assert_eq!(base("https://10.0.0.1:6443", Some("kubernetes")), "https://kubernetes:6443");
-        assert_eq!(base("https://[fd00::1]:6443/k8s", Some("api")), "https://api:6443/k8s");
+        assert_eq!(
+            base("https://10.0.0.1:6443", Some("kubernetes")),
+            "https://kubernetes:6443"
+        );
+        assert_eq!(
+            base("https://[fd00::1]:6443/k8s", Some("api")),
+            "https://api:6443/k8s"
+        );
         assert_eq!(base("https://[fd00::1]", Some("api")), "https://api");
     }
 

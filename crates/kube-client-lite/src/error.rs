@@ -188,10 +188,16 @@ impl fmt::Display for Error {
             }
             Self::Config(error) => error.fmt(f),
             Self::Decode { request, source } => {
-                write!(f, "{request}: the answer is not the expected JSON: {source}")
+                write!(
+                    f,
+                    "{request}: the answer is not the expected JSON: {source}"
+                )
             }
             Self::Encode { request, source } => {
-                write!(f, "{request}: the object cannot be written as JSON: {source}")
+                write!(
+                    f,
+                    "{request}: the object cannot be written as JSON: {source}"
+                )
             }
             Self::InvalidName { what, name } => write!(
                 f,
@@ -352,7 +358,12 @@ mod tests {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let io = std::io::Error::new(std::io::ErrorKind::InvalidData, tls);
         let error = Error::body(&request(), io);
-        assert!(error.to_string().contains("not signed by the configured CA"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("not signed by the configured CA"),
+            "{error}"
+        );
         assert!(error.is_transient());
     }
 

@@ -341,7 +341,10 @@ impl<'v, V> PageSeed<'v, V> {
 impl<'de, V: Visitor> DeserializeSeed<'de> for PageSeed<'_, V> {
     type Value = ListMeta;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<ListMeta, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<ListMeta, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
@@ -485,8 +488,9 @@ mod tests {
 
     #[test]
     fn an_object_that_does_not_fit_spoils_no_other() {
-        let (result, names) =
-            parse(r#"{"items":[{"name":"a"},{"name":5},{"name":"c"},[],{"name":"e"}],"metadata":{}}"#);
+        let (result, names) = parse(
+            r#"{"items":[{"name":"a"},{"name":5},{"name":"c"},[],{"name":"e"}],"metadata":{}}"#,
+        );
         assert_eq!(result.unwrap().1, 5);
         assert_eq!(names.taken, ["a", "c", "e"]);
         assert_eq!(names.malformed, 2);

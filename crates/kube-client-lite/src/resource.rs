@@ -65,11 +65,7 @@ impl Resource {
     }
 
     /// The path of one object.
-    pub(crate) fn object_path(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<String, Error> {
+    pub(crate) fn object_path(&self, namespace: Option<&str>, name: &str) -> Result<String, Error> {
         let mut path = self.collection_path(namespace)?;
         path.push('/');
         push_segment(&mut path, "name", name)?;
@@ -189,17 +185,31 @@ mod tests {
     fn names_that_would_change_the_path_are_refused() {
         for bad in ["", ".", "..", "a/b", "a%2fb", &"x".repeat(254)] {
             let error = PODS.object_path(Some("ns"), bad).unwrap_err();
-            assert!(matches!(error, Error::InvalidName { what: "name", .. }), "{bad}");
+            assert!(
+                matches!(error, Error::InvalidName { what: "name", .. }),
+                "{bad}"
+            );
             let error = PODS.collection_path(Some(bad)).unwrap_err();
-            assert!(matches!(error, Error::InvalidName { what: "namespace", .. }));
+            assert!(matches!(
+                error,
+                Error::InvalidName {
+                    what: "namespace",
+                    ..
+                }
+            ));
         }
     }
 
     #[test]
     fn query_values_are_encoded() {
         let mut query = Query::new("/x".to_owned());
-        query.add("labelSelector", "app=web,tier!=db").add_some("continue", None);
+        query
+            .add("labelSelector", "app=web,tier!=db")
+            .add_some("continue", None);
         query.add("limit", "5");
-        assert_eq!(query.finish(), "/x?labelSelector=app%3Dweb%2Ctier%21%3Ddb&limit=5");
+        assert_eq!(
+            query.finish(),
+            "/x?labelSelector=app%3Dweb%2Ctier%21%3Ddb&limit=5"
+        );
     }
 }

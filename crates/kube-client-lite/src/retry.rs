@@ -128,11 +128,27 @@ mod tests {
         let second = Some(Duration::from_secs(1));
         assert_eq!(policy.wait(1, 429, false, second), second);
         assert_eq!(policy.wait(1, 503, true, second), second);
-        assert_eq!(policy.wait(1, 503, false, second), None, "a create is not repeated");
-        assert_eq!(policy.wait(1, 503, true, None), None, "a broken aggregated API stays broken");
-        assert_eq!(policy.wait(3, 429, true, second), None, "attempts are used up");
+        assert_eq!(
+            policy.wait(1, 503, false, second),
+            None,
+            "a create is not repeated"
+        );
+        assert_eq!(
+            policy.wait(1, 503, true, None),
+            None,
+            "a broken aggregated API stays broken"
+        );
+        assert_eq!(
+            policy.wait(3, 429, true, second),
+            None,
+            "attempts are used up"
+        );
         let long = Some(Duration::from_secs(11));
-        assert_eq!(policy.wait(1, 429, true, long), None, "longer than the caller would wait");
+        assert_eq!(
+            policy.wait(1, 429, true, long),
+            None,
+            "longer than the caller would wait"
+        );
         assert!(policy.wait(1, 429, true, None).is_some());
         assert_eq!(RetryPolicy::NEVER.wait(1, 429, true, second), None);
     }
@@ -143,7 +159,9 @@ mod tests {
         for attempt in [1, 2, 5, 31, 32, 33, u32::MAX] {
             for _ in 0..100 {
                 let bound = Duration::from_secs(1).saturating_mul(
-                    1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX),
+                    1_u32
+                        .checked_shl(attempt.saturating_sub(1))
+                        .unwrap_or(u32::MAX),
                 );
                 assert!(full_jitter(Duration::from_secs(1), attempt, cap) < bound.min(cap));
             }

@@ -250,7 +250,10 @@ impl Watch {
         query
             .add("watch", "1")
             .add("allowWatchBookmarks", "true")
-            .add("timeoutSeconds", &self.params.timeout.as_secs().max(1).to_string())
+            .add(
+                "timeoutSeconds",
+                &self.params.timeout.as_secs().max(1).to_string(),
+            )
             .add_some("labelSelector", self.params.label_selector.as_deref())
             .add_some("fieldSelector", self.params.field_selector.as_deref())
             .add_some("resourceVersion", self.params.resource_version.as_deref());
@@ -321,7 +324,9 @@ impl Lines {
         let mut line = std::mem::take(&mut self.line);
         loop {
             line.clear();
-            let read = (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut line);
+            let read = (&mut self.reader)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut line);
             match read {
                 Ok(0) => return Ok(None),
                 Ok(_) if line.trim_ascii().is_empty() => {}
