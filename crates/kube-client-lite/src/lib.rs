@@ -42,6 +42,8 @@ mod meta;
 mod resource;
 mod retry;
 mod shutdown;
+mod skim;
+mod tls;
 mod watch;
 
 pub use access::{AccessReview, ResourceAttributes};
