@@ -1,4 +1,4 @@
-//! The beat: heartbeat and status, every minute, whatever else the agent is doing.
+//! The beat: heartbeat and status, every minute or so, whatever else the agent is doing.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -17,6 +17,10 @@ use crate::time::Time;
 /// up to the usual interval: an API server that is away for a moment at the start must not cost
 /// a whole minute.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// A heartbeat is written this often, however seldom the status is: `health` takes one of three
+/// minutes for a dead agent, and a status may be four apart.
+const PULSE: Duration = Duration::from_secs(30);
 
 /// The beat's inbox.
 pub(crate) enum Nudge {
@@ -76,10 +80,16 @@ impl Beat {
                 Instant::now() + self.retry_wait()
             };
             loop {
-                match self.inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                    Ok(Nudge::Changed) if self.changed() => break,
+                let wait = next.saturating_duration_since(Instant::now());
+                match self.inbox.recv_timeout(wait.min(PULSE)) {
+                    Ok(Nudge::Changed) if self.changed() => {
+                        // Counted from here: a status out of turn must not put off the next.
+                        next = Instant::now();
+                        break;
+                    }
                     Ok(Nudge::Changed) => {}
                     Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) if wait > PULSE => self.pulse(),
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
