@@ -133,6 +133,10 @@ impl Store {
         let mut store = Self { connection };
         store.check(path)?;
         store.migrate(path)?;
+        // A sound file may still lack our tables; what else is missing is found out by its use.
+        store.stats().map_err(|_| StoreError::Damaged {
+            path: path.to_owned(),
+        })?;
         Ok(store)
     }
 
@@ -259,6 +263,19 @@ mod tests {
             })
             .count();
         assert_eq!(kept, KEPT_DAMAGED);
+    }
+
+    #[test]
+    fn a_database_without_its_tables_is_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("PRAGMA user_version = 1; CREATE TABLE other (a TEXT)")
+            .unwrap();
+        let (store, opened) = Store::open(&path).unwrap();
+        assert!(matches!(opened, Opened::Rebuilt { .. }), "{opened:?}");
+        assert!(store.stats().is_ok());
     }
 
     #[test]
