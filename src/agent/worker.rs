@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use kube_client_lite::{Client, Error};
+use kube_client_lite::{Client, Error, RetryPolicy};
 
 use super::backoff::{Backoff, jitter};
 use super::beat::Nudge;
@@ -37,6 +37,10 @@ pub(crate) struct Worker {
     sync_interval: Duration,
     to_beat: Sender<Nudge>,
     backoff: Backoff,
+    /// The agent before this one left with something wrong.
+    inherited: bool,
+    /// Why the last collection failed.
+    failure: Option<String>,
 }
 
 impl Worker {
@@ -59,6 +63,8 @@ impl Worker {
             sync_interval: config.sync_interval,
             to_beat,
             backoff: Backoff::default(),
+            inherited: false,
+            failure: None,
         }
     }
 
@@ -90,10 +96,10 @@ impl Worker {
         }
     }
 
-    /// Yesterday's problems are not today's.
+    /// Yesterday's problems are not today's, but whether they are gone only a collection can tell.
     pub(crate) fn forget_problems(&mut self) {
-        let forgotten = self.store.forget_problems();
-        tell(forgotten);
+        self.inherited = self.store.problems().is_ok_and(|problems| !problems.is_empty());
+        tell(self.store.forget_problems());
     }
 
     /// Notes a problem, or that it is gone, where both the status and queries see it.
@@ -108,12 +114,13 @@ impl Worker {
         tell(self.store.set_problem(kind, message, Time::now()));
     }
 
-    /// At once when the last good collection is older than the interval, else at the next turn.
+    /// At once when the last good collection is older than the interval or left problems, else at
+    /// the next turn.
     fn first_collection(&mut self) -> Instant {
         let now = Time::now();
         let schedule = Schedule::new(self.sync_interval, "");
         let last = self.store.stats().ok().and_then(|stats| stats.last_success_time);
-        if schedule.is_overdue(last, now) {
+        if self.inherited || schedule.is_overdue(last, now) {
             return Instant::now();
         }
         Instant::now() + self.schedule().wait(now)
@@ -160,6 +167,7 @@ impl Worker {
 
     fn keep(&mut self, collected: &Collected) {
         let now = Time::now();
+        self.failure = None;
         self.note(ProblemKind::Cluster, None);
         self.note(ProblemKind::Collection, None);
         self.note(ProblemKind::Forbidden, forbidden(collected).as_deref());
@@ -178,6 +186,10 @@ impl Worker {
     fn refresh_dashboard(&mut self) {
         let document = match cluster::dashboard(&self.client) {
             Ok((figures, _)) => {
+                // The API answers, and still the collection failed: that is not forgotten.
+                if let Some(failure) = self.failure.clone() {
+                    self.note(ProblemKind::Collection, Some(&failure));
+                }
                 self.note(ProblemKind::Cluster, None);
                 dashboard::to_json(&figures, Time::now())
             }
@@ -198,12 +210,22 @@ impl Worker {
     }
 
     fn note_failure(&mut self, error: &Error) {
-        if unusable(error) {
+        let failure = format!("collection failed: {error}");
+        if unusable(error) && !self.answers() {
             self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {error}")));
+            self.note(ProblemKind::Collection, None);
         } else {
+            self.note(ProblemKind::Collection, Some(&failure));
             self.note(ProblemKind::Cluster, None);
-            self.note(ProblemKind::Collection, Some(&format!("collection failed: {error}")));
         }
+        self.failure = Some(failure);
+    }
+
+    /// Whether the API has an answer to the smallest of questions: one list that breaks off is not
+    /// a cluster that is gone.
+    fn answers(&self) -> bool {
+        let version = self.client.with_retry(RetryPolicy::NEVER).version();
+        !version.is_err_and(|error| unusable(&error))
     }
 
     fn update_stats(&self) {
