@@ -85,7 +85,7 @@ impl Managers {
         if !taken.is_empty() {
             let own = self.entry("Update", writer);
             own.fields = own.fields.union(&taken);
-            own.time = writer.time.to_owned();
+            writer.time.clone_into(&mut own.time);
         }
     }
 
@@ -149,7 +149,8 @@ impl Managers {
         own.fields = named;
         self.0.retain(|manager| !manager.fields.is_empty());
         if !comparison.is_empty() || !self.same(&before) {
-            self.entry("Apply", writer).time = writer.time.to_owned();
+            let own = self.entry("Apply", writer);
+            writer.time.clone_into(&mut own.time);
         }
         Ok(merged)
     }

@@ -6,7 +6,7 @@ use crate::json::Json;
 use crate::kinds::Kind;
 use crate::status::{Cause, Status, quote};
 
-/// The bytes that keys and values may have together.
+/// The bytes that all values may have together.
 const SIZE_LIMIT: usize = 1 << 20;
 const FIELDS: [&str; 6] = [
     "kind",
@@ -92,12 +92,11 @@ pub(crate) fn validate(json: &Json) -> Vec<Cause> {
         for (key, value) in json.get(field).map(Json::fields).unwrap_or_default() {
             // The values of binaryData are counted decoded.
             let length = value.as_str().map_or(0, str::len);
-            size += key.len()
-                + if field == "data" {
-                    length
-                } else {
-                    length / 4 * 3
-                };
+            size += if field == "data" {
+                length
+            } else {
+                length / 4 * 3
+            };
             let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if key.is_empty() || !key.bytes().all(good) {
                 let why = format!(

@@ -88,7 +88,7 @@ pub(crate) fn resources(shared: &Shared, group: &str, version: &str) -> Answer {
         let entry = &kind.json;
         let mut json = object! {
             "name" => kind.plural.as_str(), "singularName" => entry.text(&["singularResource"]).unwrap_or_default(),
-            "namespaced" => kind.namespaced, "kind" => kind.kind.as_str(),
+            "namespaced" => kind.namespaced, "kind" => kind.name.as_str(),
         };
         for name in ["verbs", "shortNames", "categories"] {
             if let Some(value) = entry.get(name) {

@@ -217,7 +217,7 @@ impl Script {
 
     /// The fault of a new connection.
     pub(crate) fn of_connection(&mut self) -> Option<FaultAction> {
-        self.take(|fault| is_of_connection(fault))
+        self.take(is_of_connection)
     }
 
     /// The fault of a request.

@@ -1,6 +1,6 @@
 //! Sets of fields and who owns them: the `FieldsV1` of `metadata.managedFields`.
 //!
-//! A field is a path of elements as FieldsV1 writes them: `f:name` for a field, `v:"value"` for a member of a set,
+//! A field is a path of elements as `FieldsV1` writes them: `f:name` for a field, `v:"value"` for a member of a set,
 //! `k:{"uid":"..."}` for an item of a keyed list. A map that is itself owned is in the set as its own path, and is
 //! written with the element `.` when it has children.
 //! See <https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>.
@@ -58,7 +58,7 @@ impl FieldSet {
         set
     }
 
-    /// Reads FieldsV1.
+    /// Reads `FieldsV1`.
     pub(crate) fn parse(json: &Json) -> Self {
         fn walk(set: &mut FieldSet, path: &mut Path, json: &Json) {
             if json.fields().is_empty() {
@@ -81,7 +81,7 @@ impl FieldSet {
         set
     }
 
-    /// Writes FieldsV1.
+    /// Writes `FieldsV1`.
     pub(crate) fn json(&self) -> Json {
         let mut root = Json::object();
         for path in &self.0 {
@@ -147,14 +147,15 @@ impl Comparison {
     }
 
     fn walk(&mut self, path: &mut Path, old: &Json, new: &Json) {
-        let (old_members, new_members) = match (node(path, old), node(path, new)) {
-            (Node::Struct(old) | Node::Map(old), Node::Struct(new) | Node::Map(new)) => (old, new),
-            _ => {
-                if !old.same(new) {
-                    self.modified.0.insert(path.clone());
-                }
-                return;
+        let (
+            Node::Struct(old_members) | Node::Map(old_members),
+            Node::Struct(new_members) | Node::Map(new_members),
+        ) = (node(path, old), node(path, new))
+        else {
+            if !old.same(new) {
+                self.modified.0.insert(path.clone());
             }
+            return;
         };
         for (element, new_child) in &new_members {
             path.push(element.clone());

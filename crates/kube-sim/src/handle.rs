@@ -127,12 +127,11 @@ fn other_path(shared: &Shared, request: &Incoming<'_>) -> Result<Answer, Status>
     let parts: Vec<&str> = head.path.trim_end_matches('/').split('/').skip(1).collect();
     let answer = match parts.as_slice() {
         ["version"] => version(shared),
-        ["healthz"] => Answer::text(200, "ok"),
         ["livez" | "readyz"] if request.params.get("verbose").is_some() => Answer::text(
             200,
             &READYZ.replace("readyz", parts.first().copied().unwrap_or_default()),
         ),
-        ["livez" | "readyz"] => Answer::text(200, "ok"),
+        ["healthz" | "livez" | "readyz"] => Answer::text(200, "ok"),
         ["api"] => discovery::core(shared, head),
         ["apis"] => discovery::groups(shared, head),
         ["api", version] => discovery::resources(shared, "", version),

@@ -8,7 +8,7 @@ pub(crate) struct Kind {
     pub(crate) group: String,
     pub(crate) version: String,
     pub(crate) plural: String,
-    pub(crate) kind: String,
+    pub(crate) name: String,
     /// `v1`, or `apps/v1`.
     pub(crate) api_version: String,
     pub(crate) namespaced: bool,
@@ -78,7 +78,7 @@ impl Kind {
             group: group.to_owned(),
             version: version.to_owned(),
             plural: text(&["resource"]),
-            kind: text(&["responseKind", "kind"]),
+            name: text(&["responseKind", "kind"]),
             api_version: if group.is_empty() {
                 version.to_owned()
             } else {

@@ -3,9 +3,11 @@
 //! See <https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks>.
 
 use std::io;
+use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
 use crate::accept::{self, Form};
 use crate::events;
@@ -16,7 +18,13 @@ use crate::request::{Incoming, Params, Target};
 use crate::selector::Selector;
 use crate::server::Shared;
 use crate::status::{Answer, Body, Cause, JSON, Status, quote};
-use crate::store::{self, Entry, Range};
+use crate::store::{self, Entry, Range, Store};
+
+/// As lenient with the last bits as Go is.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    NO_PAD.with_decode_allow_trailing_bits(true),
+);
 
 const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a \
     new list without the continue parameter, or use the continue token in this response to retrieve the remainder of \
@@ -62,32 +70,7 @@ pub(crate) fn list(
     };
 
     let mut store = shared.store();
-    let ttl = shared.options.continue_ttl;
-    let mut from = String::new();
-    let mut revision = store.fresh_revision(ttl);
-    if let Some(token) = &options.token {
-        from = format!("{prefix}{}", token.start.trim_start_matches('/'));
-        if let Some(wanted) = token.revision {
-            if store.is_compacted(wanted, ttl) {
-                let start = token.start.trim_start_matches('/');
-                return Err(Status::expired(EXPIRED, Some(encode(-1, start))));
-            }
-            revision = wanted;
-        }
-    } else if options.exact && options.revision < revision {
-        if store.is_compacted(options.revision, None) {
-            return Err(Status::expired(
-                "The resourceVersion for the provided list is too old.",
-                None,
-            ));
-        }
-        revision = options.revision;
-    } else if options.revision > revision {
-        let current = revision;
-        drop(store);
-        // A real server waits three seconds for the revision to come.
-        return Err(too_large(options.revision, current));
-    }
+    let (revision, from) = options.position(&mut store, shared.options.continue_ttl, &prefix)?;
 
     let selector = &options.selector;
     let wanted = |entry: &Entry| {
@@ -136,7 +119,7 @@ pub(crate) fn list(
             "meta.k8s.io/v1".to_owned(),
         )
     } else {
-        (format!("{}List", kind.kind), kind.api_version.clone())
+        (format!("{}List", kind.name), kind.api_version.clone())
     };
     let mut before =
         object! { "kind" => list_kind, "apiVersion" => list_version, "metadata" => metadata }
@@ -213,7 +196,7 @@ impl Items {
             match entry {
                 Entry::Object(object) => self.view.write_item(&object.text, &mut text),
                 Entry::Pod(pods, index) if !self.view.metadata_only => {
-                    pods.write(*index, &mut text)
+                    pods.write(*index, &mut text);
                 }
                 Entry::Pod(..) => self.view.write_item(&entry.object().text, &mut text),
             }
@@ -243,7 +226,7 @@ impl View {
             kind: if metadata_only {
                 "PartialObjectMetadata".to_owned()
             } else {
-                kind.kind.clone()
+                kind.name.clone()
             },
             api_version: if metadata_only {
                 "meta.k8s.io/v1".to_owned()
@@ -354,6 +337,40 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The revision to read at, and the first key.
+    fn position(
+        &self,
+        store: &mut Store,
+        ttl: Option<Duration>,
+        prefix: &str,
+    ) -> Result<(u64, String), Status> {
+        let current = store.fresh_revision(ttl);
+        if let Some(token) = &self.token {
+            let start = token.start.trim_start_matches('/');
+            let from = format!("{prefix}{start}");
+            return match token.revision {
+                Some(wanted) if store.is_compacted(wanted, ttl) => {
+                    Err(Status::expired(EXPIRED, Some(encode(-1, start))))
+                }
+                wanted => Ok((wanted.unwrap_or(current), from)),
+            };
+        }
+        if self.exact && self.revision < current {
+            if store.is_compacted(self.revision, None) {
+                let why = "The resourceVersion for the provided list is too old.";
+                return Err(Status::expired(why, None));
+            }
+            return Ok((self.revision, String::new()));
+        }
+        if self.revision > current {
+            // A real server waits three seconds for the revision to come.
+            return Err(too_large(self.revision, current));
+        }
+        Ok((current, String::new()))
+    }
+}
+
 /// Reads a resourceVersion, or says what Go says.
 pub(crate) fn parse_revision(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| {
@@ -399,11 +416,11 @@ fn too_large(wanted: u64, current: u64) -> Status {
 
 fn encode(revision: i64, start: &str) -> String {
     let token = object! { "v" => "meta.k8s.io/v1", "rv" => revision, "start" => start };
-    URL_SAFE_NO_PAD.encode(token.to_bytes())
+    BASE64.encode(token.to_bytes())
 }
 
 fn decode(text: &str) -> Result<Token, String> {
-    let bytes = URL_SAFE_NO_PAD
+    let bytes = BASE64
         .decode(text)
         .map_err(|_| "illegal base64 data at input byte 0".to_owned())?;
     let json = Json::parse(&bytes).map_err(|_| match bytes.first() {

@@ -8,7 +8,7 @@ use crate::json::Json;
 use crate::kinds::Kind;
 use crate::status::{Cause, quote};
 
-/// The order of the fields of ObjectMeta.
+/// The order of the fields of `ObjectMeta`.
 const METADATA: [&str; 15] = [
     "name",
     "generateName",
@@ -162,6 +162,12 @@ pub(crate) fn check_micro_times(json: &Json) -> Result<(), String> {
         let digits = rest.strip_prefix('.').map_or(0, |rest| {
             rest.bytes().take_while(u8::is_ascii_digit).count()
         });
+        if !time.starts_with(|char: char| char.is_ascii_digit()) {
+            let time = quote(time);
+            return Err(format!(
+                "parsing time {time} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {time} as \"2006\""
+            ));
+        }
         if digits != 6 {
             return Err(format!(
                 "parsing time {} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {} as \".000000\"",
@@ -171,6 +177,16 @@ pub(crate) fn check_micro_times(json: &Json) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with the content of a Lease.
+pub(crate) fn check_lease(json: &Json) -> Option<Cause> {
+    let Some(Json::Number(seconds)) = json.at(&["spec", "leaseDurationSeconds"]) else {
+        return None;
+    };
+    let why = format!("Invalid value: {seconds}: must be greater than 0");
+    let wrong = seconds.as_i64().is_none_or(|seconds| seconds <= 0);
+    wrong.then(|| Cause::new("FieldValueInvalid", why, "spec.leaseDurationSeconds"))
 }
 
 /// Five characters for a generated name.
@@ -203,7 +219,7 @@ pub(crate) fn uuid_of(a: u64, b: u64) -> String {
     )
 }
 
-/// Mixes a number well (SplitMix64).
+/// Mixes a number well (`SplitMix64`).
 pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -56,7 +56,7 @@ pub enum Cluster {
 pub struct Generate {
     /// Pods in all.
     pub pods: u32,
-    /// Deployments, StatefulSets, DaemonSets, Jobs and CronJobs together.
+    /// Deployments, `StatefulSets`, `DaemonSets`, Jobs and `CronJobs` together.
     pub workloads: u32,
     /// Namespaces, `kube-system` and `kube9-system` not counted.
     pub namespaces: u32,

@@ -238,8 +238,9 @@ impl<'c> Out<'c> {
         }
         if let BodyFault::Drip(rate) = self.fault {
             // Twenty pieces a second, or one byte at a time where that is too fast.
-            let piece = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
-            let pause = Duration::from_secs_f64(piece as f64 / rate as f64);
+            let piece = (rate / 20).clamp(1, 1 << 30);
+            let pause = Duration::from_micros(piece * 1_000_000 / rate);
+            let piece = usize::try_from(piece).unwrap_or(1);
             for part in frames.chunks(piece) {
                 self.conn.send(part)?;
                 if !self.conn.idle(pause) {

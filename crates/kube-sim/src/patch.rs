@@ -38,15 +38,17 @@ pub(crate) fn json_patch(target: &Json, patch: &Json) -> Result<Json, Status> {
     };
     let mut out = target.clone();
     for operation in patch.items() {
-        let path = pointer(operation.text(&["path"]).unwrap_or_default());
+        let place = pointer(operation.text(&["path"]).unwrap_or_default());
         let value = operation.get("value").cloned();
         let done = match operation.text(&["op"]).unwrap_or_default() {
-            "test" => find(&out, &path)
+            "test" => find(&out, &place)
                 .zip(value.as_ref())
                 .is_some_and(|(found, value)| found.same(value)),
-            "add" => value.is_some_and(|value| change(&mut out, &path, Change::Add(value))),
-            "replace" => value.is_some_and(|value| change(&mut out, &path, Change::Replace(value))),
-            "remove" => change(&mut out, &path, Change::Remove),
+            "add" => value.is_some_and(|value| change(&mut out, &place, Change::Add(value))),
+            "replace" => {
+                value.is_some_and(|value| change(&mut out, &place, Change::Replace(value)))
+            }
+            "remove" => change(&mut out, &place, Change::Remove),
             _ => false,
         };
         if !done {

@@ -23,7 +23,7 @@ pub enum Rbac {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyRule {
-    /// The namespace of the Role; `None` is a ClusterRole.
+    /// The namespace of the Role; `None` is a `ClusterRole`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// `*` is all.
@@ -78,7 +78,7 @@ impl PolicyRule {
         self
     }
 
-    /// Reads rules: a list of rules, or of ClusterRole and Role objects, or one such object, or a List of them.
+    /// Reads rules: a list of rules, or of `ClusterRole` and Role objects, or one such object, or a List of them.
     ///
     /// # Errors
     /// When it is none of these.

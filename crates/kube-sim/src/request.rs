@@ -179,10 +179,8 @@ impl Info {
                 .text("fieldSelector")
                 .split(',')
                 .find_map(|part| part.strip_prefix("metadata.name="));
-            target.name = by_name
-                .unwrap_or_default()
-                .trim_start_matches('=')
-                .to_owned();
+            let name = by_name.unwrap_or_default().trim_start_matches('=');
+            name.clone_into(&mut target.name);
         }
         Self {
             verb: verb.to_owned(),

@@ -17,7 +17,7 @@ pub(crate) fn review(
     request: &mut Incoming<'_>,
     kind: &Kind,
 ) -> Option<Result<Answer, Status>> {
-    match kind.kind.as_str() {
+    match kind.name.as_str() {
         "SelfSubjectAccessReview" => Some(access(shared, request, kind)),
         "SelfSubjectRulesReview" => Some(rules(shared, request, kind)),
         "SelfSubjectReview" => Some(Ok(who_am_i(request, kind))),
@@ -178,7 +178,7 @@ fn who_am_i(request: &Incoming<'_>, kind: &Kind) -> Answer {
 
 fn created(kind: &Kind, json: &Json) -> Answer {
     let mut out =
-        object! { "kind" => kind.kind.as_str(), "apiVersion" => kind.api_version.as_str() };
+        object! { "kind" => kind.name.as_str(), "apiVersion" => kind.api_version.as_str() };
     for (name, value) in json.fields() {
         out.set(name, value.clone());
     }

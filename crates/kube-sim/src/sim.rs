@@ -264,6 +264,7 @@ impl Sim {
     ///
     /// # Panics
     /// When the path is not that of a resource.
+    #[expect(clippy::must_use_candidate, reason = "mostly it is known to be there")]
     pub fn remove(&self, path: &str) -> bool {
         let (kind, target) = self.resolve(path);
         let mut store = self.shared.store();
@@ -356,7 +357,7 @@ fn key(kind: &Kind, target: &Target) -> String {
 fn shown(kind: &Kind, object: &Object) -> Value {
     let mut value = Value::from(object.json());
     if let Some(fields) = value.as_object_mut() {
-        fields.insert("kind".to_owned(), kind.kind.clone().into());
+        fields.insert("kind".to_owned(), kind.name.clone().into());
         fields.insert("apiVersion".to_owned(), kind.api_version.clone().into());
     }
     value

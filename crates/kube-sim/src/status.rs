@@ -149,7 +149,7 @@ impl Status {
     }
 
     /// Refused by the same rules, but later: without the authorizer's header.
-    pub(crate) fn from_admission(mut self) -> Self {
+    pub(crate) fn by_admission(mut self) -> Self {
         self.nosniff = false;
         self
     }
@@ -357,7 +357,7 @@ pub(crate) fn quote(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             char if char < ' ' || char == '\u{7f}' => {
-                out.push_str(&format!("\\x{:02x}", u32::from(char)))
+                out.push_str(&format!("\\x{:02x}", u32::from(char)));
             }
             char if char.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(char))),
             char => out.push(char),

@@ -206,13 +206,12 @@ impl Store {
     /// An object of now.
     pub(crate) fn get(&self, collection: &str, key: &str) -> Option<Arc<Object>> {
         let collection = self.collections.get(collection)?;
-        match collection.objects.get(key) {
-            Some(object) => object.clone(),
-            None => {
-                let pods = collection.pods.as_ref()?;
-                let index = pods.position(key).ok()?;
-                Some(Entry::Pod(pods.clone(), index).object())
-            }
+        if let Some(object) = collection.objects.get(key) {
+            object.clone()
+        } else {
+            let pods = collection.pods.as_ref()?;
+            let index = pods.position(key).ok()?;
+            Some(Entry::Pod(pods.clone(), index).object())
         }
     }
 

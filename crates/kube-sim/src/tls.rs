@@ -34,16 +34,15 @@ impl Authority {
             KeyPair::from_pem(&key).ok().map(|key| (pem, key))
         });
         let fresh = kept.is_none();
-        let (pem, key) = match kept {
-            Some(kept) => kept,
-            None => {
-                let key = KeyPair::generate().map_err(io::Error::other)?;
-                let pem = ca_params()
-                    .self_signed(&key)
-                    .map_err(io::Error::other)?
-                    .pem();
-                (pem, key)
-            }
+        let (pem, key) = if let Some(kept) = kept {
+            kept
+        } else {
+            let key = KeyPair::generate().map_err(io::Error::other)?;
+            let pem = ca_params()
+                .self_signed(&key)
+                .map_err(io::Error::other)?
+                .pem();
+            (pem, key)
         };
         if let (true, Some(directory)) = (fresh, directory) {
             fs::create_dir_all(directory)?;

@@ -121,21 +121,32 @@ impl Watch {
             if now >= end {
                 return Ok(());
             }
-            if let Some(due) = next_bookmark.filter(|&due| now >= due) {
-                after = after.max(shared.store().revision());
-                self.send_bookmark(out, after, false)?;
-                next_bookmark = self.next_bookmark(shared, end).filter(|&next| next > due);
+            if next_bookmark.is_some_and(|due| now >= due) {
+                let revision = shared.store().revision();
+                // A watch from the future waits for its time to come.
+                if revision >= after {
+                    after = revision;
+                    self.send_bookmark(out, revision, false)?;
+                }
+                next_bookmark = self.next_bookmark(shared, end);
             }
         }
     }
 
-    /// A bookmark comes every minute and two seconds before the end. Events have none.
+    /// A bookmark comes every minute, and two seconds before the end; the latter not after an end mark of initial events.
+    /// Events have none.
     fn next_bookmark(&self, shared: &Shared, end: Instant) -> Option<Instant> {
         if !self.bookmarks || self.is_events {
             return None;
         }
+        let now = Instant::now();
+        let regular = now + shared.options.bookmark_interval;
         let last = end.checked_sub(Duration::from_secs(2))?;
-        Some((Instant::now() + shared.options.bookmark_interval).min(last))
+        Some(if last > now && regular > last && !self.initial {
+            last
+        } else {
+            regular
+        })
     }
 
     fn send_initial(&self, shared: &Shared, out: &mut Out<'_>) -> io::Result<u64> {

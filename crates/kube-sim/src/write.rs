@@ -42,7 +42,11 @@ pub(crate) fn create(
     let mut json = write.decode(request)?;
     write.check_names(&mut json, None)?;
     let mut store = shared.store();
-    write.check_namespace(&store)?;
+    let name = json
+        .text(&["metadata", "name"])
+        .unwrap_or_default()
+        .to_owned();
+    write.check_namespace(&store, &name)?;
     let name = write.name_of(&mut json)?;
     write.validate(&json, &name)?;
     let key = store::key(write.namespace(), &name);
@@ -73,7 +77,7 @@ pub(crate) fn replace(
         if !matches!(kind.plural.as_str(), "leases" | "events") {
             return Err(Status::not_found(&kind.group, &kind.plural, &target.name));
         }
-        write.check_namespace(&store)?;
+        write.check_namespace(&store, &target.name)?;
         write.validate(&json, &target.name)?;
         metadata::begin(&mut json, &write.time);
         let mut managers = Managers::default();
@@ -122,7 +126,7 @@ pub(crate) fn patch(
         _ => return Err(Status::unsupported_media_type(None)),
     };
     if content_type == "application/apply-patch+yaml" {
-        return apply(shared, request, write, form);
+        return apply(shared, request, &write, form);
     }
     let body = request.read_body()?;
     let change =
@@ -141,7 +145,7 @@ pub(crate) fn patch(
             "Invalid value: field is immutable",
             "metadata.name",
         );
-        return Err(Status::invalid("", &kind.kind, &target.name, &[cause]));
+        return Err(Status::invalid("", &kind.name, &target.name, &[cause]));
     }
     write.finish_update(shared, &mut store, &live, json, form)
 }
@@ -149,7 +153,7 @@ pub(crate) fn patch(
 fn apply(
     shared: &Shared,
     request: &mut Incoming<'_>,
-    write: Write<'_>,
+    write: &Write<'_>,
     form: accept::Form,
 ) -> Result<Answer, Status> {
     let (kind, target) = (write.kind, write.target);
@@ -175,7 +179,7 @@ fn apply(
         config.text(&["apiVersion"]).unwrap_or_default(),
         config.text(&["kind"]).unwrap_or_default(),
     );
-    if given != (kind.api_version.as_str(), kind.kind.as_str()) {
+    if given != (kind.api_version.as_str(), kind.name.as_str()) {
         let (group, version) = given.0.split_once('/').unwrap_or(("", given.0));
         let message = if given.0.is_empty() {
             format!("invalid object type: /, Kind={}", given.1)
@@ -194,11 +198,13 @@ fn apply(
     if kind.collection() == "configmaps" {
         configmap::check_schema(&config, &target.name)?;
     }
+    config.remove("kind");
+    config.remove("apiVersion");
     let mut store = shared.store();
     let live = store.get(&kind.collection(), &write.key());
     let Some(live) = live else {
-        write.check_create(shared, request)?;
-        write.check_namespace(&store)?;
+        check_create(shared, request)?;
+        write.check_namespace(&store, &target.name)?;
         let mut json = Json::object();
         json.set("metadata", object! { "name" => target.name.as_str() });
         if kind.namespaced {
@@ -269,7 +275,7 @@ pub(crate) fn delete(
              deleted and then recreated",
             live.uid()
         );
-        return Err(Status::conflict("", &kind.kind, &target.name, &why));
+        return Err(Status::conflict("", &kind.name, &target.name, &why));
     }
     if let Some(version) = options.text(&["preconditions", "resourceVersion"])
         && version.parse() != Ok(live.revision())
@@ -279,7 +285,7 @@ pub(crate) fn delete(
              object might have been modified",
             live.revision()
         );
-        return Err(Status::conflict("", &kind.kind, &target.name, &why));
+        return Err(Status::conflict("", &kind.name, &target.name, &why));
     }
     let held = live
         .json()
@@ -335,6 +341,18 @@ pub(crate) fn delete_collection(
         }
     }
     Ok(answer)
+}
+
+/// To create by apply the right to create is needed as well.
+fn check_create(shared: &Shared, request: &Incoming<'_>) -> Result<(), Status> {
+    let wanted = Attributes {
+        verb: "create".to_owned(),
+        ..Attributes::of(&request.info)
+    };
+    if shared.allows(&request.user, &wanted) {
+        return Ok(());
+    }
+    Err(wanted.forbidden(&request.user).by_admission())
 }
 
 fn remove(store: &mut Store, kind: &Kind, live: &Object) {
@@ -424,7 +442,7 @@ impl<'a> Write<'a> {
         }
         let validation = request.params.text("fieldValidation").to_owned();
         let body = request.read_body()?;
-        let kind = &self.kind.kind;
+        let kind = &self.kind.name;
         let mut json = Json::parse(&body).map_err(|error| {
             let shown = if body.is_empty() { "<empty>".into() } else { String::from_utf8_lossy(&body) };
             Status::bad_request(format!(
@@ -522,7 +540,7 @@ impl<'a> Write<'a> {
             let cause = Cause::new("FieldValueRequired", why, "metadata.name");
             return Err(Status::invalid(
                 &self.kind.group,
-                &self.kind.kind,
+                &self.kind.name,
                 "",
                 &[cause],
             ));
@@ -533,7 +551,7 @@ impl<'a> Write<'a> {
     }
 
     /// New content needs a namespace that is there to stay.
-    fn check_namespace(&self, store: &Store) -> Result<(), Status> {
+    fn check_namespace(&self, store: &Store, name: &str) -> Result<(), Status> {
         if !self.kind.namespaced {
             return Ok(());
         }
@@ -553,25 +571,10 @@ impl<'a> Write<'a> {
         );
         let cause = format!("namespace {namespace} is being terminated");
         Err(
-            Status::forbidden(&self.kind.group, &self.kind.plural, &self.target.name, &why)
-                .with_causes(&[Cause::new(
-                    "NamespaceTerminating",
-                    cause,
-                    "metadata.namespace",
-                )]),
+            Status::forbidden(&self.kind.group, &self.kind.plural, name, &why).with_causes(&[
+                Cause::new("NamespaceTerminating", cause, "metadata.namespace"),
+            ]),
         )
-    }
-
-    /// To create by apply the right to create is needed as well.
-    fn check_create(&self, shared: &Shared, request: &Incoming<'_>) -> Result<(), Status> {
-        let wanted = Attributes {
-            verb: "create".to_owned(),
-            ..Attributes::of(&request.info)
-        };
-        if shared.allows(&request.user, &wanted) {
-            return Ok(());
-        }
-        Err(wanted.forbidden(&request.user).from_admission())
     }
 
     fn check_uid(&self, json: &Json, live: &Object) -> Result<(), Status> {
@@ -596,12 +599,15 @@ impl<'a> Write<'a> {
         if self.kind.collection() == "configmaps" {
             causes.extend(configmap::validate(json));
         }
+        if self.kind.plural == "leases" {
+            causes.extend(metadata::check_lease(json));
+        }
         if causes.is_empty() {
             return Ok(());
         }
         Err(Status::invalid(
             &self.kind.group,
-            &self.kind.kind,
+            &self.kind.name,
             name,
             &causes,
         ))

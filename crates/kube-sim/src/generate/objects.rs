@@ -297,7 +297,7 @@ fn daemon_set(workload: &Workload) -> Json {
     }
 }
 
-/// A Job, by itself or one of a CronJob.
+/// A Job, by itself or one of a `CronJob`.
 fn job(workload: &Workload, number: Option<u32>) -> Json {
     let pods: Vec<u32> = number.map_or_else(|| (0..workload.pods).collect(), |number| vec![number]);
     let count = |wanted: State| {
@@ -355,7 +355,7 @@ fn cron_job(workload: &Workload) -> Json {
     object! {
         "metadata" => metadata(&workload.namespace, &workload.name, workload.uid(), Some(workload)),
         "spec" => object! {
-            "schedule" => "0 * * * *", "concurrencyPolicy" => "Forbid", "suspend" => workload.seed % 5 == 0,
+            "schedule" => "0 * * * *", "concurrencyPolicy" => "Forbid", "suspend" => workload.seed.is_multiple_of(5),
             "jobTemplate" => object! { "spec" => object! { "template" => template(workload) } },
             "successfulJobsHistoryLimit" => 3_i64, "failedJobsHistoryLimit" => 1_i64,
         },

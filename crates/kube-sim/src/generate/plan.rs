@@ -185,7 +185,7 @@ impl Workload {
         uid(self.seed, "self", 0)
     }
 
-    /// A Job of a CronJob.
+    /// A Job of a `CronJob`.
     pub(super) fn job_name(&self, number: u32) -> String {
         format!("{}-{}", self.name, 29_900_000 + u64::from(number) * 60)
     }
@@ -210,10 +210,9 @@ impl Workload {
             (Sort::Job | Sort::CronJob, 0..700) => State::Succeeded,
             (Sort::Job | Sort::CronJob, 700..800) => State::Failed,
             (Sort::Job | Sort::CronJob, 800..980) => State::Ready,
-            (Sort::Job | Sort::CronJob, _) => State::Unschedulable,
             (_, 0..15) => State::CrashLooping,
             (_, 15..25) => State::ImagePullFailing,
-            (_, 25..35) => State::Unschedulable,
+            (Sort::Job | Sort::CronJob, _) | (_, 25..35) => State::Unschedulable,
             (_, 35..45) => State::NotReady,
             (_, 45..60) => State::OutOfMemory,
             (_, 60..65) => State::Failed,
@@ -291,7 +290,7 @@ fn workload(number: u32, seed: u64, namespaces: &[String]) -> Workload {
 fn share_out(workloads: &mut [Workload], pods: u32) {
     let weight = |workload: &Workload| -> u64 {
         match workload.sort {
-            Sort::Deployment if workload.seed % 16 == 0 => 25,
+            Sort::Deployment if workload.seed.is_multiple_of(16) => 25,
             Sort::Deployment => 1 + workload.seed % 8,
             Sort::DaemonSet => 6,
             Sort::StatefulSet | Sort::CronJob => 3,

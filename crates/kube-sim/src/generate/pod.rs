@@ -93,7 +93,7 @@ impl Values {
         let restarts = match state {
             State::CrashLooping => 12 + seed % 300,
             State::OutOfMemory => 1 + seed % 9,
-            State::Ready if seed % 50 == 0 => 1 + seed % 3,
+            State::Ready if seed.is_multiple_of(50) => 1 + seed % 3,
             _ => 0,
         };
         let day = seed % 300;
@@ -297,12 +297,12 @@ fn spec(style: usize, sort: Sort, state: State, variables: usize) -> Json {
         let claim = object! { "claimName" => format!("data-{}", mark('N')) };
         volumes.push(object! { "name" => "data", "persistentVolumeClaim" => claim });
     }
-    if sort == Sort::DaemonSet && style % 2 == 0 {
+    if sort == Sort::DaemonSet && style.is_multiple_of(2) {
         volumes.push(object! { "name" => "host", "hostPath" => object! { "path" => "/var/log", "type" => "" } });
     }
     volumes.push(object! { "name" => token, "projected" => object! { "sources" => sources, "defaultMode" => 420_i64 } });
     let mut spec = object! { "volumes" => volumes };
-    if style % 4 == 0 {
+    if style.is_multiple_of(4) {
         let mut init = container(style, 9, 0);
         for name in ["livenessProbe", "readinessProbe", "ports"] {
             init.remove(name);
@@ -326,7 +326,7 @@ fn spec(style: usize, sort: Sort, state: State, variables: usize) -> Json {
     if state != State::Unschedulable {
         spec.set("nodeName", mark('D'));
     }
-    if sort == Sort::DaemonSet && style % 3 == 0 {
+    if sort == Sort::DaemonSet && style.is_multiple_of(3) {
         spec.set("hostNetwork", true);
     }
     let security = match style % 5 {
@@ -366,7 +366,7 @@ fn container(style: usize, number: usize, variables: usize) -> Json {
     let mut container = object! {
         "name" => name, "image" => format!("registry.example.com/platform/{name}:{tag}"),
         "args" => vec![Json::from("--config=/etc/app/config.yaml"), Json::from("--log-format=json")],
-        "ports" => vec![object! { "name" => "http", "containerPort" => 8080 + number as i64, "protocol" => "TCP" }],
+        "ports" => vec![object! { "name" => "http", "containerPort" => i64::try_from(8080 + number).unwrap_or(8080), "protocol" => "TCP" }],
     };
     if variables > 0 {
         let env = (0..variables).map(|variable| {
@@ -420,7 +420,7 @@ fn container(style: usize, number: usize, variables: usize) -> Json {
             "periodSeconds" => 10_i64, "successThreshold" => 1_i64, "failureThreshold" => 3_i64,
         }
     };
-    if style % 3 == 0 {
+    if style.is_multiple_of(3) {
         container.set("livenessProbe", probe("/healthz"));
     }
     if style % 3 != 2 {
@@ -574,7 +574,7 @@ pub(super) fn managed(manager: &str, api_version: &str, time: &str, object: &Jso
     }
 }
 
-/// FieldsV1 of everything in a value, with the keys of the lists that have some.
+/// `FieldsV1` of everything in a value, with the keys of the lists that have some.
 fn fields_v1(json: &Json) -> Json {
     let mut out = Json::object();
     for (name, value) in json.fields() {
