@@ -157,8 +157,21 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Parsed {
     match TopLevel::from_args(&[NAME], &words) {
         Ok(TopLevel { command }) => Parsed::Command(command),
         Err(EarlyExit { output, status: Ok(()) }) => Parsed::Help(output),
-        Err(EarlyExit { output, .. }) => Parsed::Wrong(output),
+        Err(EarlyExit { output, .. }) => Parsed::Wrong(format!("{}\n\n{}", output.trim_end(), usage(&words))),
     }
+}
+
+/// The help of the innermost command that was meant.
+fn usage(words: &[&str]) -> String {
+    let commands = words.iter().take_while(|word| !word.starts_with('-')).count();
+    for meant in (0..=commands).rev() {
+        let mut question: Vec<&str> = words.iter().take(meant).copied().collect();
+        question.push("--help");
+        if let Err(EarlyExit { output, status: Ok(()) }) = TopLevel::from_args(&[NAME], &question) {
+            return output;
+        }
+    }
+    String::new()
 }
 
 /// `--flag=value` is `--flag value`. What follows `--` is not looked into.
