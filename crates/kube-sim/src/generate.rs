@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use crate::options::Generate;
 use crate::store::Store;
-use plan::Plan;
+use plan::{Plan, State};
+pub(crate) use pod::Request;
 use pod::Templates;
 
 /// All Pods of a generated cluster, by their place in the order of names.
@@ -55,6 +56,25 @@ impl Pods {
             }
         }
         Err(low)
+    }
+
+    /// Namespace, name and containers of a Pod that runs, with the CPU (cores) and memory (bytes) each requests: what
+    /// metrics are made of, without the JSON.
+    pub(crate) fn running(&self, index: usize) -> Option<(&str, String, Vec<Request>)> {
+        let (workload, ordinal) = self.plan.order[index];
+        let workload = &self.plan.workloads[workload as usize];
+        let runs = matches!(
+            workload.state(ordinal),
+            State::Ready | State::NotReady | State::CrashLooping | State::OutOfMemory
+        );
+        let requests = || pod::requests(workload.style());
+        runs.then(|| {
+            (
+                workload.namespace.as_str(),
+                workload.pod_name(ordinal),
+                requests(),
+            )
+        })
     }
 
     /// Writes a Pod as an item of a list.

@@ -3,12 +3,13 @@
 //! The metrics server pages nothing: `limit` is ignored. See
 //! <https://kubernetes.io/docs/tasks/debug/debug-cluster/resource-metrics-pipeline/>.
 
+use crate::generate::Request;
 use crate::json::{Json, object};
 use crate::metadata::{mix, now};
 use crate::request::{Params, Target};
 use crate::selector::Selector;
 use crate::server::Shared;
-use crate::status::{Answer, Status};
+use crate::status::{Answer, JSON, Status};
 use crate::store::{Entry, Range, Store};
 
 /// Whether the cluster has a metrics server.
@@ -70,47 +71,57 @@ pub(crate) fn answer(
     let (entries, recorded) = {
         let store = shared.store();
         let recorded = entries(&store, &format!("{}.{GROUP}", target.resource), &prefix);
-        let is_recorded = !recorded.is_empty();
-        (
-            if is_recorded {
-                recorded
-            } else {
-                entries(&store, &target.resource, &prefix)
-            },
-            is_recorded,
-        )
+        if recorded.is_empty() {
+            (entries(&store, &target.resource, &prefix), false)
+        } else {
+            (recorded, true)
+        }
     };
     let time = now();
-    let mut items = Vec::new();
-    for entry in entries {
-        let object = entry.object();
-        if (target.named && object.name != target.name)
-            || !selector.matches(object.json(), &object.namespace, &object.name)
-        {
-            continue;
-        }
-        items.extend(match kind {
-            _ if recorded => Some(object.json().clone()),
-            "NodeMetrics" => node(object.json(), &time),
-            _ => pod(object.json(), &time),
-        });
-    }
     let api_version = format!("{GROUP}/{VERSION}");
-    if target.named {
-        let item = items
-            .into_iter()
-            .next()
-            .ok_or_else(|| Status::not_found(GROUP, singular, &target.name))?;
-        let mut json = object! { "kind" => kind, "apiVersion" => api_version };
-        for (name, value) in item.fields() {
-            json.set(name, value.clone());
+    let list_kind = format!("{kind}List");
+    let mut body = object! { "kind" => list_kind, "apiVersion" => api_version.as_str(), "metadata" => Json::object() }
+        .to_bytes();
+    body.pop();
+    body.extend_from_slice(b",\"items\":[");
+    let mut first = true;
+    for entry in entries {
+        let item = match &entry {
+            // Without the JSON of the Pod: there may be a hundred thousand of them.
+            Entry::Pod(pods, index) if selector.is_empty() && !target.named => pods
+                .running(*index)
+                .map(|running| generated_pod(running, &time)),
+            _ => {
+                let object = entry.object();
+                let wanted = (!target.named || object.name == target.name)
+                    && selector.matches(object.json(), &object.namespace, &object.name);
+                match kind {
+                    _ if !wanted => None,
+                    _ if recorded => Some(object.json().clone()),
+                    "NodeMetrics" => node(object.json(), &time),
+                    _ => pod(object.json(), &time),
+                }
+            }
+        };
+        let Some(item) = item else { continue };
+        if target.named {
+            let mut json = object! { "kind" => kind, "apiVersion" => api_version };
+            for (name, value) in item.fields() {
+                json.set(name, value.clone());
+            }
+            return Ok(Answer::json(200, &json));
         }
-        return Ok(Answer::json(200, &json));
+        if !first {
+            body.push(b',');
+        }
+        first = false;
+        item.write(&mut body);
     }
-    let json = object! {
-        "kind" => format!("{kind}List"), "apiVersion" => api_version, "metadata" => Json::object(), "items" => items,
-    };
-    Ok(Answer::json(200, &json))
+    if target.named {
+        return Err(Status::not_found(GROUP, singular, &target.name));
+    }
+    body.extend_from_slice(b"]}\n");
+    Ok(Answer::bytes(200, JSON, body))
 }
 
 fn entries(store: &Store, collection: &str, prefix: &str) -> Vec<Entry> {
@@ -165,16 +176,33 @@ fn pod(pod: &Json, time: &str) -> Option<Json> {
                 .text(&["resources", "requests", name])
                 .map_or(0.0, parse_quantity)
         };
-        let (cpu, memory) = (request("cpu"), request("memory"));
-        let share = share_of(&format!("{name}/{container_name}"));
-        let usage = usage(
-            if cpu == 0.0 { 0.02 } else { cpu },
-            if memory == 0.0 { 33_554_432.0 } else { memory },
-            share,
-        );
+        let usage = container_usage(name, container_name, request("cpu"), request("memory"));
         containers.push(object! { "name" => container_name, "usage" => usage });
     }
     Some(sample(pod, time, "containers", Json::Array(containers)))
+}
+
+/// The same of a Pod that was never written.
+fn generated_pod((namespace, name, containers): (&str, String, Vec<Request>), time: &str) -> Json {
+    let containers: Vec<Json> = containers
+        .into_iter()
+        .map(|(container, cpu, memory)| object! { "name" => container, "usage" => container_usage(&name, container, cpu, memory) })
+        .collect();
+    let metadata = object! { "name" => name, "namespace" => namespace };
+    sample(
+        &object! { "metadata" => metadata },
+        time,
+        "containers",
+        Json::Array(containers),
+    )
+}
+
+/// What requests nothing uses a little.
+fn container_usage(pod: &str, container: &str, cpu: f64, memory: f64) -> Json {
+    let share = share_of(&format!("{pod}/{container}"));
+    let cpu = if cpu > 0.0 { cpu } else { 0.02 };
+    let memory = if memory > 0.0 { memory } else { 33_554_432.0 };
+    usage(cpu, memory, share)
 }
 
 fn sample(object: &Json, time: &str, field: &str, value: Json) -> Json {

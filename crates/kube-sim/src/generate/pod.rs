@@ -353,11 +353,38 @@ fn spec(style: usize, sort: Sort, state: State, variables: usize) -> Json {
     spec
 }
 
+/// A container's name, and the CPU in cores and memory in bytes it requests.
+pub(crate) type Request = (&'static str, f64, f64);
+
+/// What the containers of a style request; 0 is nothing.
+pub(super) fn requests(style: usize) -> Vec<Request> {
+    let (cpu, memory) = if style % 4 == 3 {
+        (0.0, 0.0)
+    } else {
+        (
+            f64::from(cpu_millis(style)) / 1000.0,
+            f64::from(memory_mebibytes(style)) * 1_048_576.0,
+        )
+    };
+    NAMES[..=style % 3]
+        .iter()
+        .map(|name| (*name, cpu, memory))
+        .collect()
+}
+
+/// The names of the containers.
+const NAMES: [&str; 3] = ["app", "proxy", "metrics"];
+
+fn cpu_millis(style: usize) -> u32 {
+    u32::try_from(25 * (1 + style % 8)).unwrap_or(25)
+}
+
+fn memory_mebibytes(style: usize) -> u32 {
+    u32::try_from(32 * (1 + style % 6)).unwrap_or(32)
+}
+
 fn container(style: usize, number: usize, variables: usize) -> Json {
-    let name = ["app", "proxy", "metrics"]
-        .get(number)
-        .copied()
-        .unwrap_or("init");
+    let name = NAMES.get(number).copied().unwrap_or("init");
     let tag = if style % 6 == 5 {
         "latest".to_owned()
     } else {
@@ -379,8 +406,8 @@ fn container(style: usize, number: usize, variables: usize) -> Json {
         });
         container.set("env", env.collect::<Vec<_>>());
     }
-    let cpu = format!("{}m", 25 * (1 + style % 8));
-    let memory = format!("{}Mi", 32 * (1 + style % 6));
+    let cpu = format!("{}m", cpu_millis(style));
+    let memory = format!("{}Mi", memory_mebibytes(style));
     let resources = match style % 4 {
         0 => object! {
             "limits" => object! { "cpu" => "1", "memory" => memory.as_str() },
