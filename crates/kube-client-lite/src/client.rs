@@ -1,7 +1,6 @@
 //! The client: one connection pool, fresh credentials on every request, and what answers mean.
 
 use std::io::Read;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,23 +9,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 
 use crate::access::{AccessReview, ResourceAttributes, Review, ReviewAnswer};
 use crate::api::Api;
 use crate::config::{
-    ClientIdentity, Config, ConfigError, Credentials, Current, LoadedTls, Secret, Stamp,
+    Auth, ClientIdentity, Config, ConfigError, Credentials, Current, LoadedTls, Secret, Stamp,
 };
 use crate::error::{ApiError, Error, Request};
 use crate::meta::{ApiResourceList, ListMeta, Status, Version};
-use crate::resource::{Resource, group_version_path};
+use crate::resource::{Resource, push_segment};
 use crate::retry::{RetryPolicy, parse_retry_after};
 use crate::shutdown::Shutdown;
-
-/// The longest one answer may take from its first byte to its last, watches excepted: a server
-/// that drips one byte a second never runs into a timeout per read.
-const MAX_ANSWER_TIME: Duration = Duration::from_secs(120);
+use crate::tls::NamedTls;
 
 /// One TLS record is at most 16 KiB; ureq's default of 128 KiB would be a tenth of a small
 /// tool's memory.
@@ -132,23 +128,22 @@ impl Client {
     /// Makes a client. Certificates and keys are read and checked now; nothing is connected yet.
     ///
     /// # Errors
-    /// [`Error::Config`] for certificates, keys or a proxy that cannot be used.
+    /// [`Error::Config`] for certificates, keys, a proxy or a user agent that cannot be used.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let credentials = Credentials::new(&config.auth);
-        let client = Self {
-            inner: Arc::new(Inner {
-                config,
-                shutdown: Shutdown::default(),
-                connection: Mutex::new(Connection {
-                    credentials,
-                    agent: None,
-                }),
+        let inner = Inner {
+            shutdown: Shutdown::default(),
+            connection: Mutex::new(Connection {
+                credentials: Credentials::new(&config.auth),
+                agent: None,
             }),
-            retry: RetryPolicy::default(),
+            config,
         };
-        // A bad CA or key should be told at the start, not at the first request.
-        client.inner.load_tls()?;
-        Ok(client)
+        // A bad CA, key, proxy or header should be told at the start, not at the first request.
+        build_agent(&inner.config, &inner.load_tls()?, None)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            retry: RetryPolicy::default(),
+        })
     }
 
     /// The same client with another retry policy; connections and shutdown stay shared.
@@ -191,7 +186,14 @@ impl Client {
     /// # Errors
     /// See [`Error`]; 503 when the group is an aggregated API whose backend is away.
     pub fn discover(&self, group: &str, version: &str) -> Result<Option<ApiResourceList>, Error> {
-        let call = Call::read("get", group_version_path(group, version));
+        let mut path = "/api".to_owned();
+        if !group.is_empty() {
+            path.push_str("s/");
+            push_segment(&mut path, "group", group)?;
+        }
+        path.push('/');
+        push_segment(&mut path, "version", version)?;
+        let call = Call::read("get", path);
         match self.fetch(&call, 1 << 20) {
             Ok(list) => Ok(Some(list)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -232,7 +234,13 @@ impl Client {
     pub(crate) fn fetch<T: DeserializeOwned>(&self, call: &Call, limit: u64) -> Result<T, Error> {
         let mut body = Vec::new();
         self.fetch_into(call, limit, &mut body)?;
-        serde_json::from_slice(&body).map_err(|source| Error::Decode {
+        serde_json::from_slice(&body).map_err(|source| self.decode_error(call, source))
+    }
+
+    /// An answer that is not what was expected. Without a length an answer that the shutdown
+    /// cut off looks complete.
+    pub(crate) fn decode_error(&self, call: &Call, source: serde_json::Error) -> Error {
+        self.unless_shut_down(Error::Decode {
             request: call.request(),
             source,
         })
@@ -278,7 +286,8 @@ impl Client {
                 return Ok(response);
             }
             let error = read_error(call, response);
-            if code == 401 && !unauthorized {
+            let rotates = matches!(self.inner.config.auth, Auth::Exec(_) | Auth::TokenFile(_));
+            if code == 401 && rotates && !unauthorized {
                 // The token may have been rotated since it was read.
                 unauthorized = true;
                 self.connection().credentials.rejected();
@@ -308,14 +317,12 @@ impl Client {
         let (agent, authorization) = self.agent()?;
         let mut builder = http::Request::builder()
             .method(call.method)
-            .uri(format!("{}{}", request_base(config), call.path))
-            .header(http::header::ACCEPT, call.accept.media_type())
-            .header(http::header::USER_AGENT, config.user_agent.as_str());
-        if config.tls.server_name.is_some()
-            && let Some(authority) = authority(&config.server)
-        {
-            builder = builder.header(http::header::HOST, authority);
-        }
+            .uri(format!(
+                "{}{}",
+                config.server.trim_end_matches('/'),
+                call.path
+            ))
+            .header(http::header::ACCEPT, call.accept.media_type());
         if let Some(authorization) = authorization {
             builder = builder.header(http::header::AUTHORIZATION, authorization.expose());
         }
@@ -438,7 +445,7 @@ impl Call {
         }
     }
 
-    /// A watch has timeouts of its own.
+    /// A watch has timeouts of its own: its header comes at once, its body when it likes.
     fn timed<B: ureq::AsSendBody>(
         &self,
         agent: &ureq::Agent,
@@ -449,6 +456,7 @@ impl Call {
             Some(patience) => agent
                 .configure_request(request)
                 .timeout_per_read(Some(patience))
+                .timeout_recv_response(agent.config().timeout_per_read())
                 .timeout_recv_body(None)
                 .build(),
         }
@@ -488,25 +496,28 @@ fn build_agent(
     config: &Config,
     tls: &LoadedTls,
     plugin_identity: Option<&ClientIdentity>,
-) -> Result<ureq::Agent, Error> {
+) -> Result<ureq::Agent, ConfigError> {
     let roots: Vec<_> = tls
         .roots
         .iter()
         .map(|root| Certificate::from_der(root).to_owned())
         .collect();
-    // Neither a proxy URL nor a key has a path to blame; the configuration's source does.
-    let unusable = |error| {
-        let request = Request {
-            verb: "configure",
-            path: config.source.clone(),
-        };
-        Error::transport(&request, error)
+    let invalid = |field, reason: &str| ConfigError::FieldInvalid {
+        origin: config.source.clone(),
+        field,
+        reason: reason.to_owned(),
     };
+    if http::HeaderValue::from_str(&config.user_agent).is_err() {
+        return Err(invalid(
+            "user agent",
+            "has a character that no header may have",
+        ));
+    }
     let identity = plugin_identity
         .or(tls.client.as_ref())
         .map(client_cert)
         .transpose()
-        .map_err(unusable)?;
+        .map_err(|error| invalid("client-key", &format!("cannot be used: {error}")))?;
     let tls_config = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::new_with_certs(&roots))
@@ -514,7 +525,9 @@ fn build_agent(
         .client_cert(identity)
         .build();
     let proxy = config.proxy.as_deref().map(ureq::Proxy::new);
-    let proxy = proxy.transpose().map_err(unusable)?;
+    let proxy = proxy
+        .transpose()
+        .map_err(|_| invalid("proxy-url", "is not the URL of an HTTP proxy"))?;
     let timeouts = config.timeouts;
     let agent_config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -523,25 +536,23 @@ fn build_agent(
         .proxy(proxy)
         .tls_config(tls_config)
         .accept_encoding("")
+        .user_agent(&config.user_agent)
         .timeout_connect(Some(timeouts.connect))
         .timeout_per_read(Some(timeouts.read))
         .timeout_per_write(Some(timeouts.read))
-        .timeout_recv_body(Some(MAX_ANSWER_TIME))
-        .timeout_recv_response(Some(MAX_ANSWER_TIME))
+        .timeout_recv_body(Some(timeouts.answer))
+        .timeout_recv_response(Some(timeouts.answer))
         .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
         .max_idle_age(MAX_IDLE)
         .max_idle_connections(1)
         .build();
-    let resolver = ServerResolver {
-        host_and_port: host_and_port(&config.server),
-        overridden: config.tls.server_name.is_some(),
-    };
-    Ok(ureq::Agent::with_parts(
-        agent_config,
-        DefaultConnector::default(),
-        resolver,
-    ))
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(NamedTls::new(config)?);
+    let resolver = DefaultResolver::default();
+    Ok(ureq::Agent::with_parts(agent_config, connector, resolver))
 }
 
 fn client_cert(identity: &ClientIdentity) -> Result<ClientCert, ureq::Error> {
@@ -562,81 +573,6 @@ fn client_cert(identity: &ClientIdentity) -> Result<ClientCert, ureq::Error> {
     let pem = format!("-----BEGIN {label}-----\n{der}\n-----END {label}-----\n");
     let key = PrivateKey::from_pem(pem.as_bytes())?;
     Ok(ClientCert::new_with_certs(&chain, key))
-}
-
-/// Resolves names as usual, except that a request to `tls-server-name` goes to the real server:
-/// the name in the URL is what rustls checks the certificate against.
-#[derive(Debug)]
-struct ServerResolver {
-    host_and_port: Option<String>,
-    overridden: bool,
-}
-
-impl Resolver for ServerResolver {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let Some(target) = self.host_and_port.as_ref().filter(|_| self.overridden) else {
-            return ureq::unversioned::resolver::DefaultResolver::default()
-                .resolve(uri, config, timeout);
-        };
-        let mut addresses = self.empty();
-        for address in target.to_socket_addrs()?.take(16) {
-            addresses.push(address);
-        }
-        if addresses.is_empty() {
-            return Err(ureq::Error::HostNotFound);
-        }
-        Ok(addresses)
-    }
-
-    fn empty(&self) -> ResolvedSocketAddrs {
-        ResolvedSocketAddrs::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
-    }
-}
-
-/// The scheme and host requests are made to: the server's, or with `tls-server-name` that name
-/// and the server's port.
-fn request_base(config: &Config) -> String {
-    let server = config.server.trim_end_matches('/');
-    let Some(name) = &config.tls.server_name else {
-        return server.to_owned();
-    };
-    let Some((scheme, rest)) = server.split_once("://") else {
-        return server.to_owned();
-    };
-    let (authority, prefix) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    let port = port_of(authority).map_or_else(String::new, |port| format!(":{port}"));
-    format!("{scheme}://{name}{port}{prefix}")
-}
-
-/// `host:port` as it stands in the URL, without scheme and path.
-fn authority(server: &str) -> Option<&str> {
-    server.split_once("://")?.1.split('/').next()
-}
-
-fn host_and_port(server: &str) -> Option<String> {
-    let authority = authority(server)?;
-    Some(match port_of(authority) {
-        Some(_) => authority.to_owned(),
-        None if server.starts_with("http://") => format!("{authority}:80"),
-        None => format!("{authority}:443"),
-    })
-}
-
-/// The port of an authority; the colons inside an IPv6 literal's brackets are not one.
-fn port_of(authority: &str) -> Option<&str> {
-    let after_host = match authority.rfind(']') {
-        Some(bracket) => authority.get(bracket..)?,
-        None => authority,
-    };
-    after_host.rsplit_once(':').map(|(_, port)| port)
 }
 
 /// Reads a whole body into `into`, refusing one that is larger than `limit` bytes.
@@ -697,73 +633,21 @@ fn read_error(call: &Call, response: http::Response<ureq::Body>) -> ApiError {
             call.request()
         );
     }
-    let body = serde_json::from_slice(&text).unwrap_or_else(|_| Body {
-        status: Status {
-            code,
-            message: String::from_utf8_lossy(&text)
-                .trim()
-                .chars()
-                .take(MAX_ERROR_TEXT)
-                .collect(),
-            ..Status::default()
-        },
-        metadata: ListMeta::default(),
-    });
+    let mut body: Body = serde_json::from_slice(&text).unwrap_or_default();
+    // Whatever stands between client and server answers in forms of its own.
+    if body.status.message.is_empty() && body.status.reason.is_empty() {
+        body.status.code = code;
+        body.status.message = String::from_utf8_lossy(&text)
+            .trim()
+            .chars()
+            .take(MAX_ERROR_TEXT)
+            .collect();
+    }
     ApiError {
         request: call.request(),
         code,
         status: body.status,
         retry_after,
         continue_token: body.metadata.continue_token,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_server_name_replaces_the_host_but_not_the_port_or_prefix() {
-        let base = |server: &str, name: Option<&str>| {
-            let mut config = test_config(server);
-            config.tls.server_name = name.map(str::to_owned);
-            request_base(&config)
-        };
-        assert_eq!(base("https://10.0.0.1:6443", None), "https://10.0.0.1:6443");
-        assert_eq!(
-            base("https://10.0.0.1:6443", Some("kubernetes")),
-            "https://kubernetes:6443"
-        );
-        assert_eq!(
-            base("https://[fd00::1]:6443/k8s", Some("api")),
-            "https://api:6443/k8s"
-        );
-        assert_eq!(base("https://[fd00::1]", Some("api")), "https://api");
-    }
-
-    #[test]
-    fn hosts_and_ports() {
-        for (server, expected) in [
-            ("https://a", "a:443"),
-            ("http://a/x", "a:80"),
-            ("https://a:6443/x", "a:6443"),
-            ("https://[fd00::1]", "[fd00::1]:443"),
-            ("https://[fd00::1]:6443", "[fd00::1]:6443"),
-        ] {
-            assert_eq!(host_and_port(server).as_deref(), Some(expected), "{server}");
-        }
-    }
-
-    fn test_config(server: &str) -> Config {
-        Config {
-            server: server.to_owned(),
-            tls: crate::config::Tls::default(),
-            auth: crate::config::Auth::None,
-            proxy: None,
-            namespace: None,
-            user_agent: "test".to_owned(),
-            timeouts: crate::config::Timeouts::default(),
-            source: "test".to_owned(),
-        }
     }
 }

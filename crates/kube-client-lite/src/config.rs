@@ -64,13 +64,16 @@ pub struct Config {
     pub source: String,
 }
 
-/// How long a client waits. There is no limit on a whole call: a watch is as long as the server lets it be.
+/// How long a client waits. A watch may be silent, and last, as long as it asks the server for.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// For the connection, TLS included: 10 s unless set.
     pub connect: Duration,
     /// For each single read, that is the silence allowed: 30 s unless set.
     pub read: Duration,
+    /// For the whole header of an answer, and then for its whole body: 120 s unless set. A server
+    /// that drips a byte a second is never silent.
+    pub answer: Duration,
 }
 
 impl Config {
@@ -178,6 +181,7 @@ impl Default for Timeouts {
         Timeouts {
             connect: Duration::from_secs(10),
             read: Duration::from_secs(30),
+            answer: Duration::from_secs(120),
         }
     }
 }

@@ -38,9 +38,9 @@ pub enum Error {
         /// What the serialiser said.
         source: serde_json::Error,
     },
-    /// A name or namespace that cannot stand in a path.
+    /// A name, namespace, group or version that cannot stand in a path.
     InvalidName {
-        /// `name` or `namespace`.
+        /// `name`, `namespace`, `group` or `version`.
         what: &'static str,
         /// The first characters of it.
         name: String,

@@ -85,7 +85,7 @@ impl std::fmt::Display for Resource {
 }
 
 /// `/api/v1` for the core group, `/apis/GROUP/VERSION` for every other.
-pub(crate) fn group_version_path(group: &str, version: &str) -> String {
+fn group_version_path(group: &str, version: &str) -> String {
     if group.is_empty() {
         format!("/api/{version}")
     } else {
@@ -96,7 +96,11 @@ pub(crate) fn group_version_path(group: &str, version: &str) -> String {
 /// Appends one path segment, refusing what would change the meaning of the path.
 ///
 /// The rule is Kubernetes' own for path segment names: not `.`, not `..`, no `/`, no `%`.
-fn push_segment(path: &mut String, what: &'static str, segment: &str) -> Result<(), Error> {
+pub(crate) fn push_segment(
+    path: &mut String,
+    what: &'static str,
+    segment: &str,
+) -> Result<(), Error> {
     let harmless = !segment.is_empty()
         && segment.len() <= 253
         && segment != "."
