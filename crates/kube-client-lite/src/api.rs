@@ -163,7 +163,8 @@ impl Api {
         struct Page {
             #[serde(default)]
             metadata: ListMeta,
-            #[serde(default, deserialize_with = "null_as_default")]
+            // Not optional: what is no list must not count as an empty one.
+            #[serde(deserialize_with = "null_as_default")]
             items: Vec<IgnoredAny>,
         }
 
@@ -269,7 +270,10 @@ impl Api {
     pub fn delete(&self, name: &str) -> Result<(), Error> {
         let mut call = Call::read("delete", self.object_path(name)?);
         call.method = "DELETE";
-        self.client.fetch::<IgnoredAny>(&call, MAX_OBJECT).map(drop)
+        // A second one might hit an object that was made again, or hide the first by a 404.
+        call.repeatable = false;
+        // The answer is the object, a Status, or nothing.
+        self.client.fetch_into(&call, MAX_OBJECT, &mut Vec::new())
     }
 
     /// Watches the collection. No request is made before the first [`Watch::next`].
