@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use kube_client_lite::{Client, KubeconfigOptions, RetryPolicy};
+use kube_client_lite::{Client, Error, KubeconfigOptions, RetryPolicy, TransportKind};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -36,7 +36,7 @@ const FAREWELL: Duration = Duration::from_millis(700);
 /// Why the agent cannot start. Whatever may mend itself later is no reason not to.
 #[derive(Debug)]
 pub(crate) enum StartError {
-    Client(kube_client_lite::Error),
+    Client(Error),
     Signals(std::io::Error),
     Store(StoreError),
     Thread(std::io::Error),
@@ -97,10 +97,22 @@ fn connect(config: &Config) -> Result<Client, StartError> {
 }
 
 /// A client of the cluster the settings name.
-pub(crate) fn client(options: &KubeconfigOptions) -> Result<Client, kube_client_lite::Error> {
+pub(crate) fn client(options: &KubeconfigOptions) -> Result<Client, Error> {
     let mut config = kube_client_lite::Config::infer(options)?;
     config.user_agent = format!("kube9-operator/{}", env!("CARGO_PKG_VERSION"));
     Client::new(config)
+}
+
+/// A failure as logs and status tell it: with what to do, where the message alone does not say.
+fn explained(error: &Error, client: &Client) -> String {
+    match error {
+        Error::Transport { kind: TransportKind::Tls, .. } => format!(
+            "{error}: the certificate of the API server does not fit the CA of {}; \
+             a new CA is taken as soon as its file is there",
+            client.config().source
+        ),
+        other => other.to_string(),
+    }
 }
 
 fn note_database(worker: &mut Worker, opened: Opened) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
 
+use super::explained;
 use super::heartbeat::{Heartbeat, Pulse};
 use super::state::State;
 use super::worker::Message;
@@ -119,12 +120,13 @@ impl Beat {
                 None
             }
             Err(Error::Shutdown) => return,
-            Err(error) => {
+            Err(failure) => {
                 // Every failure of a long outage is the same line: told once, then whispered.
                 let level = if self.failures == 0 { log::Level::Warn } else { log::Level::Debug };
+                let error = explained(failure, &self.client);
                 log::log!(level, "the status was not written: {error}");
                 self.failures = self.failures.saturating_add(1);
-                error
+                failure
                     .api()
                     .filter(|answer| answer.code < 500)
                     .map(|_| format!("cannot write ConfigMap {}: {error}", status::CONFIG_MAP))

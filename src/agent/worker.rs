@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
 
+use super::explained;
 use super::backoff::{Backoff, jitter};
 use super::beat::Nudge;
 use super::schedule::Schedule;
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     inherited: bool,
     /// Why the last collection failed.
     failure: Option<String>,
+    /// The last refresh of the dashboard reached nobody.
+    dashboard_is_old: bool,
 }
 
 impl Worker {
@@ -65,6 +68,7 @@ impl Worker {
             backoff: Backoff::default(),
             inherited: false,
             failure: None,
+            dashboard_is_old: false,
         }
     }
 
@@ -85,11 +89,17 @@ impl Worker {
             }
             let until = collect_at.min(refresh_at);
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::ClusterAnswers) if self.backoff.is_failing() => {
+                Ok(Message::ClusterAnswers) => {
                     // Not all agents' API servers come back at once, but this one has just.
-                    collect_at = Instant::now() + jitter(Duration::from_secs(5));
+                    let soon = Instant::now() + jitter(Duration::from_secs(5));
+                    if self.backoff.is_failing() {
+                        collect_at = soon;
+                    }
+                    if self.dashboard_is_old {
+                        refresh_at = soon;
+                    }
                 }
-                Ok(Message::ClusterAnswers) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Persist(kind, message)) => self.persist(kind, message.as_deref()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -156,7 +166,8 @@ impl Worker {
             Err(Error::Shutdown) => Duration::ZERO,
             Err(error) => {
                 let wait = self.backoff.next();
-                log::warn!("the collection failed, next in {}s: {error}", wait.as_secs());
+                let told = explained(&error, &self.client);
+                log::warn!("the collection failed, next in {}s: {told}", wait.as_secs());
                 tell(self.store.record_failure());
                 self.note_failure(&error);
                 self.update_stats();
@@ -195,24 +206,31 @@ impl Worker {
             }
             Err(Error::Shutdown) => return,
             Err(error) => {
-                log::warn!("the dashboard was not refreshed: {error}");
-                if unusable(&error) {
-                    self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {error}")));
+                let told = explained(&error, &self.client);
+                log::warn!("the dashboard was not refreshed: {told}");
+                if unusable(&error) && !self.answers() {
+                    self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {told}")));
                 }
+                self.dashboard_is_old = true;
                 return;
             }
         };
         tell(self.store.put_document(dashboard::DOCUMENT, &document, Time::now()));
         match dashboard::publish(&self.client, &self.namespace, &document) {
-            Ok(()) | Err(Error::Shutdown) => {}
-            Err(error) => log::warn!("the dashboard was not written: {error}"),
+            Ok(()) => self.dashboard_is_old = false,
+            Err(Error::Shutdown) => {}
+            Err(error) => {
+                log::warn!("the dashboard was not written: {error}");
+                self.dashboard_is_old = true;
+            }
         }
     }
 
     fn note_failure(&mut self, error: &Error) {
-        let failure = format!("collection failed: {error}");
+        let told = explained(error, &self.client);
+        let failure = format!("collection failed: {told}");
         if unusable(error) && !self.answers() {
-            self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {error}")));
+            self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {told}")));
             self.note(ProblemKind::Collection, None);
         } else {
             self.note(ProblemKind::Collection, Some(&failure));
