@@ -43,6 +43,7 @@ mod resource;
 mod retry;
 mod shutdown;
 mod skim;
+mod split;
 mod tls;
 mod watch;
 

@@ -5,7 +5,7 @@
 //! memory small is that pages are small: their `limit` follows the size of the objects, so that
 //! a page is about [`PAGE_BYTES`] whatever the cluster holds.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use crate::client::{Accept, Call, Client};
 use crate::meta::ListMeta;
 use crate::resource::Query;
 use crate::skim;
+use crate::split::{Items, SplitError};
 
 /// The page size aimed at. Larger pages do not make a list faster: at 1 MiB the cost of a
 /// request is already below a hundredth of the cost of its answer.
@@ -132,8 +133,7 @@ impl ListParams {
 
     /// Asks for everything at once and parses it as it comes, one object in memory at a time.
     ///
-    /// For APIs that know no pages, such as `metrics.k8s.io`. It costs four times the
-    /// instructions of pages, and an object that does not parse ends the list.
+    /// For APIs that know no pages, such as `metrics.k8s.io`.
     #[must_use]
     pub const fn streaming(mut self) -> Self {
         self.streaming = true;
@@ -173,7 +173,7 @@ pub(crate) fn run<V: Visitor>(
             skim::drop_managed_fields(&mut buffer);
         }
         let (meta, items) =
-            parse_page(&buffer, visitor).map_err(|source| client.decode_error(&call, source))?;
+            parse_page(skim::as_text(&mut buffer), visitor).map_err(|source| client.decode_error(&call, source))?;
         pages.learn(bytes, items);
         match &meta.continue_token {
             Some(next) if next.is_empty() => return Ok(meta),
@@ -234,22 +234,32 @@ fn stream<V: Visitor>(
 ) -> Result<ListMeta, Error> {
     let call = page_call(path, params, None, None);
     let body = client.send(&call)?.into_body().into_reader();
-    let reader = BufReader::with_capacity(16 << 10, body.take(MAX_STREAM_BYTES));
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    let mut seen = 0;
-    let parsed = PageSeed::new(visitor, &mut seen)
-        .deserialize(&mut deserializer)
-        .and_then(|meta| deserializer.end().map(|()| meta));
-    parsed.map_err(|source| {
-        client.unless_shut_down(if source.is_io() {
-            Error::body(&call.request(), source.into())
-        } else {
-            Error::Decode {
+    let broken = |error| {
+        client.unless_shut_down(match error {
+            SplitError::Io(error) => Error::body(&call.request(), error),
+            SplitError::Malformed(what) => Error::Decode {
                 request: call.request(),
-                source,
-            }
+                source: serde_json::Error::custom(what),
+            },
+            SplitError::TooLarge => Error::BodyTooLarge {
+                request: call.request(),
+                limit: MAX_PAGE_BYTES,
+            },
         })
-    })
+    };
+    let (mut items, meta) = Items::new(body.take(MAX_STREAM_BYTES)).map_err(broken)?;
+    while let Some(item) = items.next().map_err(broken)? {
+        visit(skim::as_text(item), visitor);
+    }
+    Ok(meta)
+}
+
+/// Parses one object on its own.
+fn visit<V: Visitor>(item: &str, visitor: &mut V) {
+    match serde_json::from_str::<V::Item<'_>>(item) {
+        Ok(item) => visitor.item(item),
+        Err(error) => visitor.malformed(&error),
+    }
 }
 
 fn page_call(path: &str, params: &ListParams, limit: Option<u32>, token: Option<&str>) -> Call {
@@ -303,12 +313,12 @@ impl PageSize {
 /// Parses a page straight into the visitor; only when an object does not fit is the page gone
 /// through again with every remaining object parsed on its own.
 fn parse_page<V: Visitor>(
-    page: &[u8],
+    page: &str,
     visitor: &mut V,
 ) -> Result<(ListMeta, usize), serde_json::Error> {
     let mut seen = 0;
     // Not only errors of data: an object nested too deeply is a syntax error to the parser.
-    let error = match parse_slice(page, PageSeed::new(visitor, &mut seen)) {
+    let error = match parse_text(page, PageSeed::new(visitor, &mut seen)) {
         Ok(meta) => return Ok((meta, seen)),
         Err(error) => error,
     };
@@ -320,15 +330,15 @@ fn parse_page<V: Visitor>(
         isolate: true,
         ..PageSeed::new(visitor, &mut seen)
     };
-    let meta = parse_slice(page, again)?;
+    let meta = parse_text(page, again)?;
     Ok((meta, seen))
 }
 
-fn parse_slice<'de, S: DeserializeSeed<'de>>(
-    page: &'de [u8],
+fn parse_text<'de, S: DeserializeSeed<'de>>(
+    page: &'de str,
     seed: S,
 ) -> Result<S::Value, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(page);
+    let mut deserializer = serde_json::Deserializer::from_str(page);
     let value = seed.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
@@ -437,10 +447,7 @@ impl<'de, V: Visitor> serde::de::Visitor<'de> for ItemsSeed<'_, '_, V> {
         if page.isolate {
             while let Some(raw) = seq.next_element::<&RawValue>()? {
                 *page.seen += 1;
-                match serde_json::from_str::<V::Item<'_>>(raw.get()) {
-                    Ok(item) => page.visitor.item(item),
-                    Err(error) => page.visitor.malformed(&error),
-                }
+                visit::<V>(raw.get(), page.visitor);
             }
         } else {
             while let Some(item) = seq.next_element_seed(PhantomData::<V::Item<'de>>)? {
@@ -487,7 +494,7 @@ mod tests {
 
     fn parse(page: &str) -> (Result<(ListMeta, usize), serde_json::Error>, Names) {
         let mut names = Names::default();
-        let result = parse_page(page.as_bytes(), &mut names);
+        let result = parse_page(page, &mut names);
         (result, names)
     }
 
