@@ -172,8 +172,8 @@ pub(crate) fn run<V: Visitor>(
         if !params.keep_managed_fields {
             skim::drop_managed_fields(&mut buffer);
         }
-        let (meta, items) =
-            parse_page(skim::as_text(&mut buffer), visitor).map_err(|source| client.decode_error(&call, source))?;
+        let (meta, items) = parse_page(skim::as_text(&mut buffer), visitor)
+            .map_err(|source| client.decode_error(&call, source))?;
         pages.learn(bytes, items);
         match &meta.continue_token {
             Some(next) if next.is_empty() => return Ok(meta),
@@ -247,11 +247,11 @@ fn stream<V: Visitor>(
             },
         })
     };
-    let (mut items, meta) = Items::new(body.take(MAX_STREAM_BYTES)).map_err(broken)?;
+    let mut items = Items::new(body.take(MAX_STREAM_BYTES)).map_err(broken)?;
     while let Some(item) = items.next().map_err(broken)? {
         visit(skim::as_text(item), visitor);
     }
-    Ok(meta)
+    Ok(items.into_meta())
 }
 
 /// Parses one object on its own.

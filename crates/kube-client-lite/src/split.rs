@@ -14,7 +14,8 @@ use crate::meta::ListMeta;
 /// Read at a time.
 const STEP: usize = 32 << 10;
 
-/// What comes before the items: kind, apiVersion and the list's metadata.
+/// What comes before or behind the items: kind, apiVersion and the list's metadata. Built-in kinds
+/// have the metadata before; lists of custom resources are sorted by key, so they have it behind.
 const MAX_HEAD: usize = 64 << 10;
 
 /// The largest object: etcd refuses one over 1.5 MiB.
@@ -26,6 +27,14 @@ pub(crate) struct Items<R> {
     buffer: Vec<u8>,
     /// Where in the buffer the next object, or what is before it, begins.
     at: usize,
+    meta: Option<ListMeta>,
+}
+
+/// What is known of a list besides its items.
+#[derive(Deserialize)]
+struct Rest {
+    #[serde(default)]
+    metadata: Option<ListMeta>,
 }
 
 /// Why an object could not be had.
@@ -38,18 +47,13 @@ pub(crate) enum SplitError {
 }
 
 impl<R: Read> Items<R> {
-    /// Reads up to the first object. The list's metadata is known if it came before the items.
-    pub(crate) fn new(reader: R) -> Result<(Self, ListMeta), SplitError> {
-        #[derive(Deserialize, Default)]
-        struct Head {
-            #[serde(default)]
-            metadata: Option<ListMeta>,
-        }
-
+    /// Reads up to the first object.
+    pub(crate) fn new(reader: R) -> Result<Self, SplitError> {
         let mut items = Self {
             reader,
             buffer: Vec::new(),
             at: 0,
+            meta: None,
         };
         let key = loop {
             if let Some(key) = memmem::find(&items.buffer, b"\"items\"") {
@@ -62,18 +66,23 @@ impl<R: Read> Items<R> {
         let head = items.buffer.get(..key).unwrap_or_default().trim_ascii_end();
         let mut head = head.strip_suffix(b",").unwrap_or(head).to_vec();
         head.push(b'}');
-        let head: Head = serde_json::from_slice(&head)
+        let head: Rest = serde_json::from_slice(&head)
             .map_err(|_| SplitError::Malformed("what comes before `items` is not JSON"))?;
+        items.meta = head.metadata;
         items.at = key + b"\"items\"".len();
         match (items.next_byte()?, items.next_byte()?) {
-            (b':', b'[') => Ok((items, head.metadata.unwrap_or_default())),
-            // `null` is an empty list, too; the rest of the word is of no interest.
-            (b':', b'n') => {
-                items.buffer.clear();
-                items.buffer.push(b']');
-                items.at = 0;
-                Ok((items, head.metadata.unwrap_or_default()))
-            }
+            (b':', b'[') => Ok(items),
+            (b':', b'n') => match [items.next_byte()?, items.next_byte()?, items.next_byte()?] {
+                // An empty list, too.
+                [b'u', b'l', b'l'] => {
+                    items.at -= 1;
+                    if let Some(last) = items.buffer.get_mut(items.at) {
+                        *last = b']';
+                    }
+                    Ok(items)
+                }
+                _ => Err(SplitError::Malformed("`items` is not an array")),
+            },
             _ => Err(SplitError::Malformed("`items` is not an array")),
         }
     }
@@ -83,7 +92,7 @@ impl<R: Read> Items<R> {
         loop {
             match self.next_byte()? {
                 b',' => {}
-                b']' => return self.drain().map(|()| None),
+                b']' => return self.rest().map(|()| None),
                 b'{' => break,
                 _ => return Err(SplitError::Malformed("an item is not an object")),
             }
@@ -110,20 +119,17 @@ impl<R: Read> Items<R> {
     /// The next byte that is not white space.
     fn next_byte(&mut self) -> Result<u8, SplitError> {
         loop {
-            match self.buffer.get(self.at) {
-                Some(byte) => {
-                    self.at += 1;
-                    if !byte.is_ascii_whitespace() {
-                        return Ok(*byte);
-                    }
+            let Some(byte) = self.buffer.get(self.at) else {
+                self.buffer.clear();
+                self.at = 0;
+                if self.fill()? {
+                    continue;
                 }
-                None => {
-                    self.buffer.clear();
-                    self.at = 0;
-                    if !self.fill()? {
-                        return Err(SplitError::Malformed("the list ends in the middle"));
-                    }
-                }
+                return Err(SplitError::Malformed("the list ends in the middle"));
+            };
+            self.at += 1;
+            if !byte.is_ascii_whitespace() {
+                return Ok(*byte);
             }
         }
     }
@@ -134,10 +140,28 @@ impl<R: Read> Items<R> {
         Ok(step.read_to_end(&mut self.buffer)? > 0)
     }
 
-    /// Reads what follows the items, so that a broken answer is noticed and a whole one leaves a
-    /// connection that can be used again.
-    fn drain(&mut self) -> Result<(), SplitError> {
-        io::copy(&mut self.reader, &mut io::sink())?;
+    /// The list's metadata, once [`next`](Self::next) has given `None`.
+    pub(crate) fn into_meta(self) -> ListMeta {
+        self.meta.unwrap_or_default()
+    }
+
+    /// Reads what follows the items to its end, so that a list that was cut off is noticed, and a
+    /// whole one leaves a connection that can be used again.
+    fn rest(&mut self) -> Result<(), SplitError> {
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        while self.fill()? {
+            if self.buffer.len() > MAX_HEAD {
+                return Err(SplitError::TooLarge);
+            }
+        }
+        let rest = self.buffer.trim_ascii_start();
+        let rest = [b"{", rest.strip_prefix(b",").unwrap_or(rest)].concat();
+        let rest: Rest = serde_json::from_slice(&rest)
+            .map_err(|_| SplitError::Malformed("what comes behind `items` is not JSON"))?;
+        if rest.metadata.is_some() {
+            self.meta = rest.metadata;
+        }
         Ok(())
     }
 }
@@ -214,12 +238,12 @@ mod tests {
     }
 
     fn split(list: &str) -> Result<(Vec<String>, ListMeta), SplitError> {
-        let (mut items, meta) = Items::new(Drip(list.as_bytes()))?;
+        let mut items = Items::new(Drip(list.as_bytes()))?;
         let mut all = Vec::new();
         while let Some(item) = items.next()? {
             all.push(String::from_utf8_lossy(item).into_owned());
         }
-        Ok((all, meta))
+        Ok((all, items.into_meta()))
     }
 
     #[test]
@@ -235,6 +259,17 @@ mod tests {
         }
     }
 
+    /// As lists of custom resources are written.
+    #[test]
+    fn metadata_may_come_behind_the_items() {
+        for list in [
+            r#"{"items":[{"a":1}],"kind":"L","metadata":{"resourceVersion":"7"}}"#,
+            r#"{"items": null , "metadata":{"resourceVersion":"7"}}"#,
+        ] {
+            assert_eq!(split(list).unwrap().1.resource_version, "7", "{list}");
+        }
+    }
+
     #[test]
     fn what_is_no_whole_list_is_an_error() {
         for broken in [
@@ -245,6 +280,11 @@ mod tests {
             r#"{"items":"#,
             r#"{"items":[1]}"#,
             r#"{"items":[{"a":1}"#,
+            r#"{"items":[{"a":1}]"#,
+            r#"{"items":[{"a":1}],"metadata":{"#,
+            r#"{"items":[]} trailing"#,
+            r#"{"items":nil}"#,
+            r#"{"items":null"#,
             r#"{"items":[{"a":"#,
         ] {
             assert!(
@@ -257,7 +297,10 @@ mod tests {
     #[test]
     fn an_object_without_end_is_given_up() {
         let list = format!(r#"{{"items":[{{"a":"{}"#, "x".repeat(MAX_ITEM + STEP));
-        let (mut items, _) = Items::new(list.as_bytes()).unwrap();
+        let mut items = Items::new(list.as_bytes()).unwrap();
+        assert!(matches!(items.next(), Err(SplitError::TooLarge)));
+        let list = format!(r#"{{"items":[],"a":"{}"#, "x".repeat(MAX_HEAD + STEP));
+        let mut items = Items::new(list.as_bytes()).unwrap();
         assert!(matches!(items.next(), Err(SplitError::TooLarge)));
     }
 }

@@ -234,7 +234,7 @@ fn a_streamed_list_is_the_same_list() {
     assert!(!names(&streaming, metrics).is_empty());
 
     sim.script(Fault::new(FaultAction::Cut {
-        after_bytes: 20_000,
+        after_bytes: 100_000,
     }));
     let mut names = Names::new(|_, _| ());
     let error = client.api(PODS).list(&streaming, &mut names).unwrap_err();
