@@ -239,10 +239,10 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.request, self.code)?;
         if !self.status.reason.is_empty() {
-            write!(f, " {}", self.status.reason)?;
+            write!(f, " {}", printable(&self.status.reason))?;
         }
         if !self.status.message.is_empty() {
-            write!(f, ": {}", self.status.message)?;
+            write!(f, ": {}", printable(&self.status.message))?;
         }
         Ok(())
     }
@@ -258,6 +258,13 @@ impl fmt::Display for TransportKind {
             Self::Tls => "TLS failed",
         })
     }
+}
+
+/// What a server says stays on its line of a log, and does not steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn classify(error: ureq::Error) -> (TransportKind, String) {
@@ -351,6 +358,21 @@ mod tests {
             "list /api/v1/pods: 403 Forbidden: pods is forbidden"
         );
         assert!(error.is_forbidden() && !error.is_transient());
+    }
+
+    #[test]
+    fn an_api_error_stays_on_its_line() {
+        let error = ApiError {
+            request: request(),
+            code: 500,
+            status: Status {
+                message: "a\nINFO b\x1b[2J".to_owned(),
+                ..Status::default()
+            },
+            retry_after: None,
+            continue_token: None,
+        };
+        assert_eq!(error.to_string(), "list /api/v1/pods: 500: a INFO b [2J");
     }
 
     #[test]
