@@ -10,7 +10,8 @@ const GENERATIONS: usize = 2;
 /// Ends a [`Client`](crate::Client) from another thread.
 ///
 /// A signal does not wake a thread that is blocked in a TLS read; this does, within a
-/// millisecond. A name lookup that is under way cannot be woken.
+/// millisecond. What it cannot wake: a name lookup, a TCP connection that is being made (see
+/// [`Timeouts::connect`](crate::config::Timeouts::connect)), a credential plugin.
 #[derive(Clone, Default)]
 pub struct Shutdown {
     inner: Arc<Inner>,
