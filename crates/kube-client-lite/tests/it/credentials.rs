@@ -83,6 +83,32 @@ fn a_refused_token_file_is_read_again_once() {
 }
 
 #[test]
+fn threads_share_a_client_while_its_token_rotates() {
+    let sim = empty();
+    let dir = tempfile::tempdir().unwrap();
+    let client = Client::new(service_account(&sim, dir.path())).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    client.api(PODS).count().unwrap();
+                }
+            });
+        }
+        for number in 0..10 {
+            // The old token is good until the new one is there, as a real one is.
+            let token = format!("token-{number}");
+            sim.add_user("another", &token, kube_sim::Rbac::AllowAll);
+            let new = dir.path().join("new");
+            fs::write(&new, &token).unwrap();
+            fs::rename(&new, dir.path().join("token")).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    assert_eq!(sim.requests().len(), 100);
+}
+
+#[test]
 fn a_token_that_cannot_change_is_not_tried_again() {
     let sim = empty();
     sim.expire_token();

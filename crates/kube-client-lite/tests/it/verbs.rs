@@ -172,6 +172,23 @@ fn counts_take_one_object() {
 }
 
 #[test]
+fn a_server_that_does_not_say_how_many_remain_is_walked() {
+    let page = |token: &str, items: &str| {
+        let body = format!(r#"{{"metadata": {{"continue": "{token}"}}, "items": [{items}]}}"#);
+        answer("200 OK", &body)
+    };
+    let raw = Raw::answers(vec![
+        page("a", "{}"),
+        page("b", "{}, {}"),
+        page("c", ""),
+        page("", "{}"),
+    ]);
+    assert_eq!(raw.client().api(PODS).count().unwrap(), 3);
+    let heads = raw.heads();
+    assert!(heads[1].contains("limit=64 ") && heads[3].contains("continue=c "));
+}
+
+#[test]
 fn what_is_no_list_does_not_count_as_an_empty_one() {
     let raw = Raw::answers(vec![answer("200 OK", r#"{"login": "please"}"#)]);
     let error = raw.client().api(PODS).count().unwrap_err();
