@@ -145,6 +145,7 @@ fn say_farewell(config: &Config, state: &State) {
     let mut quick = client.config().clone();
     quick.timeouts.connect = FAREWELL / 2;
     quick.timeouts.read = FAREWELL / 2;
+    quick.timeouts.answer = FAREWELL / 2;
     let status = state.status(config, true, Time::now());
     let (done, wait) = mpsc::channel();
     let farewell = move || {
