@@ -21,7 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// A heartbeat is written this often, however seldom the status is: `health` takes one of three
 /// minutes for a dead agent, and a status may be four apart.
-const PULSE: Duration = Duration::from_secs(30);
+const PULSE: Duration = Duration::from_secs(60);
 
 /// The beat's inbox.
 pub(crate) enum Nudge {
@@ -37,6 +37,7 @@ pub(crate) struct Beat {
     inbox: Receiver<Nudge>,
     state: State,
     to_worker: Sender<Message>,
+    pulse_every: Duration,
     /// Whether a status was ever written.
     ready: bool,
     failures: u32,
@@ -60,6 +61,7 @@ impl Beat {
             inbox,
             state,
             to_worker,
+            pulse_every: PULSE,
             ready: false,
             failures: 0,
             last: None,
@@ -82,7 +84,7 @@ impl Beat {
             };
             loop {
                 let wait = next.saturating_duration_since(Instant::now());
-                match self.inbox.recv_timeout(wait.min(PULSE)) {
+                match self.inbox.recv_timeout(wait.min(self.pulse_every)) {
                     Ok(Nudge::Changed) if self.changed() => {
                         // Counted from here: a status out of turn must not put off the next.
                         next = Instant::now();
@@ -90,7 +92,7 @@ impl Beat {
                     }
                     Ok(Nudge::Changed) => {}
                     Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) if wait > PULSE => self.pulse(),
+                    Err(RecvTimeoutError::Timeout) if wait > self.pulse_every => self.pulse(),
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
@@ -147,5 +149,61 @@ impl Beat {
     fn retry_wait(&self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
         FIRST_RETRY.saturating_mul(factor).min(self.config.status_interval)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+
+    use kube_client_lite::KubeconfigOptions;
+    use kube_sim::{Options, Sim};
+    use signal_hook::iterator::Signals;
+
+    use super::*;
+    use crate::config::Flags;
+    use crate::store::CollectionStats;
+
+    #[test]
+    fn the_heart_beats_between_statuses_that_are_far_apart() {
+        let sim = Sim::start(Options::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let text = |name: &str| Some(dir.path().join(name).to_str().unwrap().to_owned());
+        std::fs::write(dir.path().join("kubeconfig"), sim.kubeconfig()).unwrap();
+        let flags = Flags {
+            api_key_file: text("apiKey"),
+            db: text("kube9.db"),
+            namespace: Some("kube9-system".to_owned()),
+            status_interval: Some("240s".to_owned()),
+            ..Flags::default()
+        };
+        let config = Config::new(&flags, &|_| None).unwrap();
+        let options = KubeconfigOptions {
+            path: Some(dir.path().join("kubeconfig")),
+            context: None,
+        };
+        let client = super::super::client(&options).unwrap();
+        let mut signals = Signals::new([signal_hook::consts::SIGUSR1]).unwrap();
+        let heartbeat = Heartbeat::claim(&config.db, &mut signals).unwrap();
+        let (to_worker, _worker) = mpsc::channel();
+        let (to_beat, inbox) = mpsc::channel();
+        let state = State::new(CollectionStats::default());
+        let mut beat = Beat::new(&config, &client, heartbeat, state, to_worker, inbox);
+        beat.pulse_every = Duration::from_millis(20);
+        let beat = std::thread::spawn(move || beat.run());
+        let mut seen = Vec::new();
+        let since = Instant::now();
+        while seen.len() < 5 && since.elapsed() < Duration::from_secs(60) {
+            let pulse = Pulse::read(&config.db).filter(|pulse| pulse.ready).map(|pulse| pulse.at);
+            if pulse.is_some() && seen.last() != Some(&pulse) {
+                seen.push(pulse);
+            }
+        }
+        to_beat.send(Nudge::Stop).unwrap();
+        beat.join().unwrap();
+        assert_eq!(seen.len(), 5);
+        let writes = sim.requests().iter().filter(|request| request.method == "PATCH").count();
+        assert_eq!(writes, 1, "the status was not due");
     }
 }
