@@ -45,7 +45,7 @@ fn every_system_call_to_the_network_goes_to_the_api_server() {
     }
     let mut agent = Agent::start(command);
     home.wait_for_collections(1);
-    home.wait_for_beat();
+    home.wait_for_status("is there", |_| true);
     // strace passes the signal on to no one: it is sent to the agent itself.
     let children = format!("/proc/{0}/task/{0}/children", agent.id());
     let child = std::fs::read_to_string(children).unwrap();
@@ -99,7 +99,7 @@ fn proxies_in_the_environment_are_not_for_the_api_server() {
     }
     let mut agent = Agent::start(command);
     home.wait_for_collections(1);
-    home.wait_for_beat();
+    home.wait_for_status("is there", |_| true);
     assert_eq!(agent.stop().0.code(), Some(0));
     assert_eq!(connections.load(Ordering::SeqCst), 0);
     // The listener would have noticed.

@@ -179,7 +179,7 @@ fn any_failure_of_a_list_is_told_and_over_with_the_next_collection() {
             "{error}"
         );
         assert!(error.contains(told), "{error}");
-        assert!(agent.log().contains("the collection failed"));
+        agent.wait_for_log("the collection failed");
         home.sim.clear_faults();
         nudge(&home);
         assert_recovers(&home);
@@ -233,6 +233,7 @@ fn what_the_client_gets_over_alone_is_no_failure() {
     ];
     side_by_side(&cases, |fault| {
         let home = Home::new();
+        home.use_files_for_credentials();
         home.sim.script(fault.clone());
         let agent = home.start(&[]);
         home.wait_for_collections(1);

@@ -72,8 +72,8 @@ fn inventory(home: &Home) -> Value {
 
 /// Takes out of both what cannot be compared, of workloads alone:
 /// - `containers`: here of one pod, there of all pods together (the contract leaves it open);
-/// - `replicas` and `readyReplicas` of a Job and a CronJob: here the pods that run, there a Job's `parallelism`, and
-///   nothing for a CronJob.
+/// - `replicas` and `readyReplicas` of a Job and a `CronJob`: here the pods that run, there a Job's `parallelism`, and
+///   nothing for a `CronJob`.
 fn comparable(mut inventory: Value) -> Value {
     for namespace in inventory["resources"].as_object_mut().unwrap().values_mut() {
         for (key, workload) in namespace["workloads"].as_object_mut().unwrap() {

@@ -189,7 +189,7 @@ fn nothing_the_chart_grants_is_unused() {
         .map(|(name, rest)| (name.as_str(), rest))
         .collect();
     side_by_side(&cases, |rest| {
-        let home = home(rest.to_vec());
+        let home = home((*rest).clone());
         let _agent = home.start(&[]);
         let mut checked = false;
         wait_for("a refusal", || {

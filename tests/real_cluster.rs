@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kube_client_lite::{ApplyMeta, ApplyParams, Client, Error, Resource, RetryPolicy};
-use kube_sim::{Generate, Metrics, Options, Sim};
+use kube_client_lite::{ApplyMeta, ApplyParams, Client, Error, ListParams, Resource, RetryPolicy};
+use kube_sim::{Cluster, Generate, Metrics, Options, Sim};
 use serde_json::{Value, json};
-use support::{Agent, BINARY, DASHBOARD, STATUS, labels, parsed, wait_for};
+use support::{Agent, BINARY, DASHBOARD, STATUS, labels, parsed, side_by_side, wait_for};
 use tempfile::TempDir;
 
 const NAMESPACES: Resource = Resource::new("", "v1", "namespaces");
@@ -45,36 +45,38 @@ fn on_the_cluster_of_the_environment() {
 
 #[test]
 fn the_same_on_the_simulator() {
-    for (cluster, metrics) in [
-        (kube_sim::Cluster::Recorded, Metrics::Absent),
+    let generated = Generate {
+        pods: 500,
+        ..Generate::default()
+    };
+    let cases = [
+        ("recorded", (Cluster::Recorded, Metrics::Absent)),
         (
-            kube_sim::Cluster::Generated(Generate {
-                pods: 500,
-                ..Generate::default()
-            }),
-            Metrics::Present,
+            "generated",
+            (Cluster::Generated(generated), Metrics::Present),
         ),
-    ] {
+    ];
+    side_by_side(&cases, |(cluster, metrics)| {
         let sim = Sim::start(Options {
-            cluster,
-            metrics,
+            cluster: cluster.clone(),
+            metrics: *metrics,
             ..Options::default()
-        })
-        .unwrap();
+        });
+        let sim = sim.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let kubeconfig = directory.path().join("kubeconfig");
         std::fs::write(&kubeconfig, sim.kubeconfig()).unwrap();
         run_all(&kubeconfig, true);
         let left = support::client(&kubeconfig)
             .api(NAMESPACES)
-            .list_all::<Value>(&<_>::default())
+            .list_all::<Value>(&ListParams::default())
             .unwrap();
         let left = left.iter().filter(|namespace| {
             let name = namespace["metadata"]["name"].as_str().unwrap();
             name.starts_with("kube9-e2e-") && namespace["metadata"]["deletionTimestamp"].is_null()
         });
         assert_eq!(left.count(), 0, "the namespace is still there");
-    }
+    });
 }
 
 /// A namespace of the test's own. Dropped, it goes.
