@@ -518,6 +518,73 @@ fn a_namespace_that_vanishes_in_the_middle() {
 #[test]
 fn absurd_objects_cost_nothing_but_themselves() {
     let home = Home::new();
+    let absurd = absurd_pods();
+    for (name, mut pod) in absurd.clone() {
+        pod["metadata"]["name"] = json!(name);
+        home.sim.insert("/api/v1/namespaces/default/pods", pod);
+    }
+    for (path, object) in absurd_others() {
+        home.sim.insert(path, object);
+    }
+    let agent = home.start(&[]);
+    home.wait_for_collections(1);
+    home.wait_for_health("healthy");
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
+
+    let dashboard = home.dashboard().unwrap();
+    let recorded = recorded_counts(false);
+    let before = |kind: &str| recorded["dashboard"]["workloads"][kind].as_u64().unwrap();
+    assert_eq!(
+        dashboard["workloads"]["pods"],
+        before("pods") + absurd.len() as u64
+    );
+    assert_eq!(
+        dashboard["workloads"]["deployments"],
+        before("deployments") + 2
+    );
+    assert_eq!(
+        dashboard["nodes"]["readyNodes"],
+        recorded["dashboard"]["nodes"]["readyNodes"]
+    );
+    assert_eq!(
+        dashboard["nodes"]["cpuCapacity"],
+        recorded["dashboard"]["nodes"]["cpuCapacity"]
+    );
+
+    let database = rusqlite::Connection::open(home.db()).unwrap();
+    let figures = |namespace: &str| {
+        let select = "SELECT figures FROM inventory_namespace WHERE name = ?1";
+        let text: String = database
+            .query_row(select, [namespace], |row| row.get(0))
+            .unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let recorded = &recorded["metrics"]["resources"];
+    // The neighbours lost nothing.
+    for namespace in ["payments", "production", "kube-system"] {
+        let mut expected = recorded[namespace].clone();
+        expected.as_object_mut().unwrap().remove("workloads");
+        assert_eq!(figures(namespace), expected);
+    }
+    let figures = figures("default");
+    let more =
+        |name: &str| figures[name].as_u64().unwrap() - recorded["default"][name].as_u64().unwrap();
+    // What has a field of a type that it cannot have is not counted, and that is said.
+    assert_eq!(more("pods"), absurd.len() as u64 - 3, "{figures}");
+    let log = agent.log();
+    assert!(
+        log.contains("pods: 3 objects not counted, 2 quantities taken as absent"),
+        "{log}"
+    );
+    assert_eq!(more("containers"), 10_000 + 8, "{figures}");
+    // For what is too large to be a number, the most there is.
+    let sum = |legal: u64| legal + i64::MAX as u64;
+    assert_eq!(more("cpuRequestsMillicores"), sum(100), "{figures}");
+    assert_eq!(more("memoryRequestsBytes"), sum(1 << 30), "{figures}");
+    assert_eq!(figures["containerRestarts"], u32::MAX);
+}
+
+fn absurd_pods() -> Vec<(&'static str, Value)> {
     let many: Vec<Value> = (0..10_000)
         .map(|number| json!({"name": format!("c{number}"), "image": "i:1"}))
         .collect();
@@ -531,7 +598,7 @@ fn absurd_objects_cost_nothing_but_themselves() {
         .unwrap();
     }
     assert!(annotation.len() > 1 << 19);
-    let absurd = [
+    vec![
         ("empty", json!({})),
         (
             "null-lists",
@@ -598,12 +665,11 @@ fn absurd_objects_cost_nothing_but_themselves() {
             {"kind": "ReplicaSet", "name": "x", "controller": true, "apiVersion": "apps/v1", "uid": "u"},
             {"kind": "Unheard", "name": "y", "controller": true, "apiVersion": "z/v1", "uid": "v"}]}}),
         ),
-    ];
-    for (name, mut pod) in absurd.clone() {
-        pod["metadata"]["name"] = json!(name);
-        home.sim.insert("/api/v1/namespaces/default/pods", pod);
-    }
-    for (path, object) in [
+    ]
+}
+
+fn absurd_others() -> Vec<(&'static str, Value)> {
+    vec![
         (
             "/apis/apps/v1/namespaces/default/deployments",
             json!({"metadata": {"name": "no-spec"}}),
@@ -622,65 +688,7 @@ fn absurd_objects_cost_nothing_but_themselves() {
             json!({"metadata": {"name": "odd"}, "status": {"capacity": {"cpu": true, "memory": {}},
             "conditions": null}}),
         ),
-    ] {
-        home.sim.insert(path, object);
-    }
-    let agent = home.start(&[]);
-    home.wait_for_collections(1);
-    home.wait_for_health("healthy");
-    assert!(!agent.log().contains("panicked"), "{}", agent.log());
-
-    let dashboard = home.dashboard().unwrap();
-    let recorded = recorded_counts(false);
-    let before = |kind: &str| recorded["dashboard"]["workloads"][kind].as_u64().unwrap();
-    assert_eq!(
-        dashboard["workloads"]["pods"],
-        before("pods") + absurd.len() as u64
-    );
-    assert_eq!(
-        dashboard["workloads"]["deployments"],
-        before("deployments") + 2
-    );
-    assert_eq!(
-        dashboard["nodes"]["readyNodes"],
-        recorded["dashboard"]["nodes"]["readyNodes"]
-    );
-    assert_eq!(
-        dashboard["nodes"]["cpuCapacity"],
-        recorded["dashboard"]["nodes"]["cpuCapacity"]
-    );
-
-    let database = rusqlite::Connection::open(home.db()).unwrap();
-    let figures = |namespace: &str| {
-        let select = "SELECT figures FROM inventory_namespace WHERE name = ?1";
-        let text: String = database
-            .query_row(select, [namespace], |row| row.get(0))
-            .unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()
-    };
-    let recorded = &recorded["metrics"]["resources"];
-    // The neighbours lost nothing.
-    for namespace in ["payments", "production", "kube-system"] {
-        let mut expected = recorded[namespace].clone();
-        expected.as_object_mut().unwrap().remove("workloads");
-        assert_eq!(figures(namespace), expected);
-    }
-    let figures = figures("default");
-    let more =
-        |name: &str| figures[name].as_u64().unwrap() - recorded["default"][name].as_u64().unwrap();
-    // What has a field of a type that it cannot have is not counted, and that is said.
-    assert_eq!(more("pods"), absurd.len() as u64 - 3, "{figures}");
-    let log = agent.log();
-    assert!(
-        log.contains("pods: 3 objects not counted, 2 quantities taken as absent"),
-        "{log}"
-    );
-    assert_eq!(more("containers"), 10_000 + 8, "{figures}");
-    // For what is too large to be a number, the most there is.
-    let sum = |legal: u64| legal + i64::MAX as u64;
-    assert_eq!(more("cpuRequestsMillicores"), sum(100), "{figures}");
-    assert_eq!(more("memoryRequestsBytes"), sum(1 << 30), "{figures}");
-    assert_eq!(figures["containerRestarts"], u32::MAX);
+    ]
 }
 
 #[test]
