@@ -63,17 +63,38 @@ pub(crate) fn run(config: &Config) -> Result<(), StartError> {
     let (to_beat, beat_inbox) = mpsc::channel();
     let (to_worker, worker_inbox) = mpsc::channel();
 
-    let mut worker = Worker::new(config, worker_client.clone(), store, state.clone(), to_beat.clone(), worker_inbox);
+    let mut worker = Worker::new(
+        config,
+        worker_client.clone(),
+        store,
+        state.clone(),
+        to_beat.clone(),
+        worker_inbox,
+    );
     worker.forget_problems();
     note_database(&mut worker, opened);
-    let beat = Beat::new(config, &beat_client, heartbeat, state.clone(), to_worker, beat_inbox);
+    let beat = Beat::new(
+        config,
+        &beat_client,
+        heartbeat,
+        state.clone(),
+        to_worker,
+        beat_inbox,
+    );
 
     // The beat runs on until its channel says stop or closes, the worker until its client does.
     let beat = spawn("beat", move || beat.run())?;
     let worker = spawn("worker", move || worker.run())?;
 
     let signal = signals.forever().next();
-    log::info!("shutting down on {}", if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" });
+    log::info!(
+        "shutting down on {}",
+        if signal == Some(SIGINT) {
+            "SIGINT"
+        } else {
+            "SIGTERM"
+        }
+    );
     drop(to_beat.send(beat::Nudge::Stop));
     worker_client.shutdown_handle().shutdown();
     beat_client.shutdown_handle().shutdown();
@@ -106,7 +127,10 @@ pub(crate) fn client(options: &KubeconfigOptions) -> Result<Client, Error> {
 /// A failure as logs and status tell it: with what to do, where the message alone does not say.
 fn explained(error: &Error, client: &Client) -> String {
     match error {
-        Error::Transport { kind: TransportKind::Tls, .. } => format!(
+        Error::Transport {
+            kind: TransportKind::Tls,
+            ..
+        } => format!(
             "{error}: the certificate of the API server does not fit the CA of {}; \
              a new CA is taken as soon as its file is there",
             client.config().source
@@ -120,7 +144,10 @@ fn note_database(worker: &mut Worker, opened: Opened) {
         Opened::Usable => {}
         Opened::Rebuilt { reason } => {
             log::warn!("{reason}; started a new one");
-            worker.note(ProblemKind::Database, Some(&format!("database rebuilt: {reason}")));
+            worker.note(
+                ProblemKind::Database,
+                Some(&format!("database rebuilt: {reason}")),
+            );
         }
         Opened::InMemory { reason } => {
             log::error!("{reason}; going on without a file, queries will not work");
@@ -130,7 +157,10 @@ fn note_database(worker: &mut Worker, opened: Opened) {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, StartError> {
+fn spawn(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, StartError> {
     thread::Builder::new()
         .name(name.to_owned())
         // Ample: the deepest stack is serde_json's, bounded by its recursion limit.
@@ -149,7 +179,8 @@ fn say_farewell(config: &Config, state: &State) {
     let status = state.status(config, true, Time::now());
     let (done, wait) = mpsc::channel();
     let farewell = move || {
-        let result = Client::new(quick).and_then(|client| status.publish(&client.with_retry(RetryPolicy::NEVER)));
+        let result = Client::new(quick)
+            .and_then(|client| status.publish(&client.with_retry(RetryPolicy::NEVER)));
         drop(done.send(result));
     };
     // On a thread of its own, because a name lookup has no timeout.

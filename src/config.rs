@@ -308,7 +308,10 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(message.starts_with(variable), "{message}");
-            assert!(message.contains(value) && message.contains("allowed is"), "{message}");
+            assert!(
+                message.contains(value) && message.contains("allowed is"),
+                "{message}"
+            );
         }
         let flags = Flags {
             status_interval: Some("1h".to_owned()),

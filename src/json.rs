@@ -82,7 +82,10 @@ mod tests {
         let json = to_string(&text);
         assert!(json.is_ascii());
         assert_eq!(json, r#""a\"\n\u007f\u00e9\u20ac\ud83d\ude00z""#);
-        assert_eq!(serde_json::from_str::<String>(&json).ok().as_deref(), Some(text));
+        assert_eq!(
+            serde_json::from_str::<String>(&json).ok().as_deref(),
+            Some(text)
+        );
     }
 
     #[test]

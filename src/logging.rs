@@ -39,8 +39,18 @@ pub(crate) fn start(config: &Config) {
             LogFormat::Text => {
                 let message = record.args().to_string();
                 // A message may quote the cluster; it must not be able to fake another line.
-                let message = message.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
-                writeln!(out, "{} {:5} {}: {message}", Time::now(), record.level(), record.target())
+                let message = message
+                    .escape_debug()
+                    .to_string()
+                    .replace("\\\"", "\"")
+                    .replace("\\'", "'");
+                writeln!(
+                    out,
+                    "{} {:5} {}: {message}",
+                    Time::now(),
+                    record.level(),
+                    record.target()
+                )
             }
         })
         .try_init();

@@ -128,7 +128,10 @@ impl Store {
             .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
             .map_err(open)?;
         if mode != "wal" {
-            log::info!("{}: no WAL on this file system, using journal mode {mode}", path.display());
+            log::info!(
+                "{}: no WAL on this file system, using journal mode {mode}",
+                path.display()
+            );
         }
         let mut store = Self { connection };
         store.check(path)?;
@@ -192,7 +195,10 @@ pub(crate) fn size_on_disk(path: &Path) -> u64 {
 fn move_aside(path: &Path) {
     let aside = with_suffix(path, &format!(".corrupt-{}", Time::now().as_millis()));
     if let Err(error) = std::fs::rename(path, &aside) {
-        log::warn!("cannot move the damaged database aside: {}: {error}", path.display());
+        log::warn!(
+            "cannot move the damaged database aside: {}: {error}",
+            path.display()
+        );
         return;
     }
     log::warn!("the damaged database is now {}", aside.display());

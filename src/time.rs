@@ -56,7 +56,10 @@ mod tests {
     #[test]
     fn always_three_digits_and_z() {
         assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(Time(1_763_908_248_120).to_string(), "2025-11-23T14:30:48.120Z");
+        assert_eq!(
+            Time(1_763_908_248_120).to_string(),
+            "2025-11-23T14:30:48.120Z"
+        );
         assert_eq!(Time(i64::MAX).to_string(), "1970-01-01T00:00:00.000Z");
     }
 

@@ -36,7 +36,9 @@ impl Backoff {
 
 /// 30 s, 1 min, 2 min, 4 min, 8 min, 15 min, 15 min, ...
 fn bound(failures: u32) -> Duration {
-    let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    let factor = 1_u32
+        .checked_shl(failures.saturating_sub(1))
+        .unwrap_or(u32::MAX);
     BASE.saturating_mul(factor).min(CAP)
 }
 
@@ -68,8 +70,14 @@ mod tests {
         // Ten buckets of a thousand each; six standard deviations are 180.
         for bucket in 0..10 {
             let from = f64::from(bucket) * 3.0;
-            let inside = waits.iter().filter(|wait| (from..from + 3.0).contains(*wait)).count();
-            assert!((820..=1180).contains(&inside), "{inside} waits from {from} s");
+            let inside = waits
+                .iter()
+                .filter(|wait| (from..from + 3.0).contains(*wait))
+                .count();
+            assert!(
+                (820..=1180).contains(&inside),
+                "{inside} waits from {from} s"
+            );
         }
     }
 

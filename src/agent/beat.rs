@@ -124,7 +124,11 @@ impl Beat {
             Err(Error::Shutdown) => return,
             Err(failure) => {
                 // Every failure of a long outage is the same line: told once, then whispered.
-                let level = if self.failures == 0 { log::Level::Warn } else { log::Level::Debug };
+                let level = if self.failures == 0 {
+                    log::Level::Warn
+                } else {
+                    log::Level::Debug
+                };
                 let error = explained(failure, &self.client);
                 log::log!(level, "the status was not written: {error}");
                 self.failures = self.failures.saturating_add(1);
@@ -136,7 +140,10 @@ impl Beat {
         };
         // No status can tell that no status can be written, but `query status` can.
         if self.state.note(ProblemKind::ConfigMap, refused.as_deref()) {
-            drop(self.to_worker.send(Message::Persist(ProblemKind::ConfigMap, refused)));
+            drop(
+                self.to_worker
+                    .send(Message::Persist(ProblemKind::ConfigMap, refused)),
+            );
         }
     }
 
@@ -147,8 +154,12 @@ impl Beat {
     }
 
     fn retry_wait(&self) -> Duration {
-        let factor = 1_u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
-        FIRST_RETRY.saturating_mul(factor).min(self.config.status_interval)
+        let factor = 1_u32
+            .checked_shl(self.failures.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        FIRST_RETRY
+            .saturating_mul(factor)
+            .min(self.config.status_interval)
     }
 }
 
@@ -195,7 +206,9 @@ mod tests {
         let mut seen = Vec::new();
         let since = Instant::now();
         while seen.len() < 5 && since.elapsed() < Duration::from_secs(60) {
-            let pulse = Pulse::read(&config.db).filter(|pulse| pulse.ready).map(|pulse| pulse.at);
+            let pulse = Pulse::read(&config.db)
+                .filter(|pulse| pulse.ready)
+                .map(|pulse| pulse.at);
             if pulse.is_some() && seen.last() != Some(&pulse) {
                 seen.push(pulse);
             }
@@ -203,7 +216,11 @@ mod tests {
         to_beat.send(Nudge::Stop).unwrap();
         beat.join().unwrap();
         assert_eq!(seen.len(), 5);
-        let writes = sim.requests().iter().filter(|request| request.method == "PATCH").count();
+        let writes = sim
+            .requests()
+            .iter()
+            .filter(|request| request.method == "PATCH")
+            .count();
         assert_eq!(writes, 1, "the status was not due");
     }
 }

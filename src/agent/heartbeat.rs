@@ -40,10 +40,18 @@ impl Heartbeat {
     /// signal came first. Where no file can be made, the agent goes on without.
     pub(crate) fn claim(db: &Path, signals: &mut Signals) -> Option<Self> {
         let path = with_suffix(db, "-heartbeat");
-        let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+        let file = match OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+        {
             Ok(file) => file,
             Err(error) => {
-                log::error!("no heartbeat, so `health` will fail: {}: {error}", path.display());
+                log::error!(
+                    "no heartbeat, so `health` will fail: {}: {error}",
+                    path.display()
+                );
                 return Some(Self { file: None });
             }
         };
@@ -53,7 +61,10 @@ impl Heartbeat {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {
                     if !told {
-                        log::warn!("another agent uses {}: waiting for it to leave", db.display());
+                        log::warn!(
+                            "another agent uses {}: waiting for it to leave",
+                            db.display()
+                        );
                         told = true;
                     }
                     thread::sleep(Duration::from_millis(200));

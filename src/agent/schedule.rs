@@ -17,7 +17,9 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// The offset follows from `identity`, which is the UID of the namespace `kube-system`.
     pub(crate) fn new(interval: Duration, identity: &str) -> Self {
-        let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let interval = i64::try_from(interval.as_millis())
+            .unwrap_or(i64::MAX)
+            .max(1);
         let hash = digest::digest(&digest::SHA256, identity.as_bytes());
         let number = hash
             .as_ref()
@@ -32,18 +34,27 @@ impl Schedule {
 
     /// How long from `now` to the next turn; never zero, at most the interval.
     pub(crate) fn wait(&self, now: Time) -> Duration {
-        let since = now.as_millis().saturating_sub(self.offset).rem_euclid(self.interval);
+        let since = now
+            .as_millis()
+            .saturating_sub(self.offset)
+            .rem_euclid(self.interval);
         Duration::from_millis(self.interval.saturating_sub(since).unsigned_abs())
     }
 
     /// Whether a collection at `last` is so old that the next must not wait for its turn.
     pub(crate) fn is_overdue(&self, last: Option<Time>, now: Time) -> bool {
-        last.is_none_or(|last| last > now || last.elapsed(now).as_millis() >= self.interval.unsigned_abs().into())
+        last.is_none_or(|last| {
+            last > now || last.elapsed(now).as_millis() >= self.interval.unsigned_abs().into()
+        })
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 mod tests {
     use proptest::prelude::*;
 
@@ -73,7 +84,10 @@ mod tests {
         }
         // A thousand a minute; six standard deviations are 190.
         for (minute, clusters) in buckets.iter().enumerate() {
-            assert!((810..=1190).contains(clusters), "{clusters} clusters in minute {minute}");
+            assert!(
+                (810..=1190).contains(clusters),
+                "{clusters} clusters in minute {minute}"
+            );
         }
     }
 
@@ -84,6 +98,9 @@ mod tests {
         assert!(schedule.is_overdue(None, now));
         assert!(schedule.is_overdue(Some(Time::from_millis(10_000_000 - 3_600_000)), now));
         assert!(!schedule.is_overdue(Some(Time::from_millis(10_000_000 - 3_599_999)), now));
-        assert!(schedule.is_overdue(Some(Time::from_millis(10_000_001)), now), "the clock was set back");
+        assert!(
+            schedule.is_overdue(Some(Time::from_millis(10_000_001)), now),
+            "the clock was set back"
+        );
     }
 }

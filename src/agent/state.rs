@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::api_key;
 use crate::config::Config;
 use crate::publish::status::{Facts, Status};
 use crate::store::{CollectionStats, Problem, ProblemKind};
 use crate::time::Time;
-use crate::api_key;
 
 /// A snapshot behind a lock that is never held across a call that could block.
 #[derive(Clone)]

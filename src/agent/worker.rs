@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
 
-use super::explained;
 use super::backoff::{Backoff, jitter};
 use super::beat::Nudge;
+use super::explained;
 use super::schedule::Schedule;
 use super::state::State;
 use crate::cluster::{self, CollectOptions, Collected};
@@ -88,7 +88,10 @@ impl Worker {
                 refresh_at = Instant::now() + DASHBOARD_INTERVAL;
             }
             let until = collect_at.min(refresh_at);
-            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self
+                .inbox
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
                 Ok(Message::ClusterAnswers) => {
                     // Not all agents' API servers come back at once, but this one has just.
                     let soon = Instant::now() + jitter(Duration::from_secs(5));
@@ -108,7 +111,10 @@ impl Worker {
 
     /// Yesterday's problems are not today's, but whether they are gone only a collection can tell.
     pub(crate) fn forget_problems(&mut self) {
-        self.inherited = self.store.problems().is_ok_and(|problems| !problems.is_empty());
+        self.inherited = self
+            .store
+            .problems()
+            .is_ok_and(|problems| !problems.is_empty());
         tell(self.store.forget_problems());
     }
 
@@ -129,7 +135,11 @@ impl Worker {
     fn first_collection(&mut self) -> Instant {
         let now = Time::now();
         let schedule = Schedule::new(self.sync_interval, "");
-        let last = self.store.stats().ok().and_then(|stats| stats.last_success_time);
+        let last = self
+            .store
+            .stats()
+            .ok()
+            .and_then(|stats| stats.last_success_time);
         if self.inherited || schedule.is_overdue(last, now) {
             return Instant::now();
         }
@@ -142,7 +152,9 @@ impl Worker {
             return schedule;
         }
         match cluster::identity(&self.client) {
-            Ok(identity) => *self.schedule.insert(Schedule::new(self.sync_interval, &identity)),
+            Ok(identity) => *self
+                .schedule
+                .insert(Schedule::new(self.sync_interval, &identity)),
             Err(error) => {
                 log::debug!("no identity for the schedule yet: {error}");
                 Schedule::new(self.sync_interval, &self.client.config().server)
@@ -186,7 +198,10 @@ impl Worker {
             Ok(()) => self.note(ProblemKind::Database, None),
             Err(error) => {
                 log::error!("{error}");
-                self.note(ProblemKind::Database, Some(&format!("database cannot be written: {error}")));
+                self.note(
+                    ProblemKind::Database,
+                    Some(&format!("database cannot be written: {error}")),
+                );
             }
         }
         self.update_stats();
@@ -209,13 +224,19 @@ impl Worker {
                 let told = explained(&error, &self.client);
                 log::warn!("the dashboard was not refreshed: {told}");
                 if unusable(&error) && !self.answers() {
-                    self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {told}")));
+                    self.note(
+                        ProblemKind::Cluster,
+                        Some(&format!("cluster API unusable: {told}")),
+                    );
                 }
                 self.dashboard_is_old = true;
                 return;
             }
         };
-        tell(self.store.put_document(dashboard::DOCUMENT, &document, Time::now()));
+        tell(
+            self.store
+                .put_document(dashboard::DOCUMENT, &document, Time::now()),
+        );
         match dashboard::publish(&self.client, &self.namespace, &document) {
             Ok(()) => self.dashboard_is_old = false,
             Err(Error::Shutdown) => {}
@@ -230,7 +251,10 @@ impl Worker {
         let told = explained(error, &self.client);
         let failure = format!("collection failed: {told}");
         if unusable(error) && !self.answers() {
-            self.note(ProblemKind::Cluster, Some(&format!("cluster API unusable: {told}")));
+            self.note(
+                ProblemKind::Cluster,
+                Some(&format!("cluster API unusable: {told}")),
+            );
             self.note(ProblemKind::Collection, None);
         } else {
             self.note(ProblemKind::Collection, Some(&failure));

@@ -156,18 +156,30 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Parsed {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match TopLevel::from_args(&[NAME], &words) {
         Ok(TopLevel { command }) => Parsed::Command(command),
-        Err(EarlyExit { output, status: Ok(()) }) => Parsed::Help(output),
-        Err(EarlyExit { output, .. }) => Parsed::Wrong(format!("{}\n\n{}", output.trim_end(), usage(&words))),
+        Err(EarlyExit {
+            output,
+            status: Ok(()),
+        }) => Parsed::Help(output),
+        Err(EarlyExit { output, .. }) => {
+            Parsed::Wrong(format!("{}\n\n{}", output.trim_end(), usage(&words)))
+        }
     }
 }
 
 /// The help of the innermost command that was meant.
 fn usage(words: &[&str]) -> String {
-    let commands = words.iter().take_while(|word| !word.starts_with('-')).count();
+    let commands = words
+        .iter()
+        .take_while(|word| !word.starts_with('-'))
+        .count();
     for meant in (0..=commands).rev() {
         let mut question: Vec<&str> = words.iter().take(meant).copied().collect();
         question.push("--help");
-        if let Err(EarlyExit { output, status: Ok(()) }) = TopLevel::from_args(&[NAME], &question) {
+        if let Err(EarlyExit {
+            output,
+            status: Ok(()),
+        }) = TopLevel::from_args(&[NAME], &question)
+        {
             return output;
         }
     }
@@ -189,8 +201,12 @@ impl Command {
     /// How failures are told: JSON to programs, a sentence to everyone else.
     pub(crate) fn format(&self) -> Format {
         match self {
-            Self::Query(Query { what: Question::Dashboard(dashboard) }) => dashboard.format,
-            Self::Query(Query { what: Question::Status(status) }) => status.format,
+            Self::Query(Query {
+                what: Question::Dashboard(dashboard),
+            }) => dashboard.format,
+            Self::Query(Query {
+                what: Question::Status(status),
+            }) => status.format,
             Self::Check(_) | Self::Health(_) | Self::Run(_) => Format::Table,
         }
     }

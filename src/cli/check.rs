@@ -35,23 +35,40 @@ pub(crate) fn run(check: &Check, env: Env<'_>) -> Result<ExitCode, Failure> {
     };
     let client = agent::client(&options).map_err(Failure::failed)?;
     let version = client.version().map_err(Failure::failed)?;
-    output::answer(&format!("ok: the API server answers, version {}", version.git_version));
+    output::answer(&format!(
+        "ok: the API server answers, version {}",
+        version.git_version
+    ));
     let stored = config_map::read(&client, &config.namespace, CONFIG_MAP).map_err(|error| {
-        Failure::failed(format!("{error}: has the agent started in namespace {}?", config.namespace))
+        Failure::failed(format!(
+            "{error}: has the agent started in namespace {}?",
+            config.namespace
+        ))
     })?;
     output::answer(&format!("ok: ConfigMap {CONFIG_MAP} is there"));
     let status = stored.data.get("status").map_or("", String::as_str);
-    let status: Status = serde_json::from_str(status)
-        .map_err(|error| Failure::failed(format!("ConfigMap {CONFIG_MAP} holds no status: {error}")))?;
+    let status: Status = serde_json::from_str(status).map_err(|error| {
+        Failure::failed(format!("ConfigMap {CONFIG_MAP} holds no status: {error}"))
+    })?;
     let now = Time::now();
     let age = Time::parse(&status.last_update).map(|at| at.elapsed(now));
     match age {
-        Some(age) if age < MAX_AGE => output::answer(&format!("ok: the status is {} s old", age.as_secs())),
-        _ => return Err(Failure::failed(format!("the status is of {}", status.last_update))),
+        Some(age) if age < MAX_AGE => {
+            output::answer(&format!("ok: the status is {} s old", age.as_secs()))
+        }
+        _ => {
+            return Err(Failure::failed(format!(
+                "the status is of {}",
+                status.last_update
+            )));
+        }
     };
     if status.health == "unhealthy" {
         let reason = status.error.unwrap_or_default();
         return Err(Failure::failed(format!("the agent is unhealthy: {reason}")));
     }
-    Ok(output::answer(&format!("ok: the agent is {}", status.health)))
+    Ok(output::answer(&format!(
+        "ok: the agent is {}",
+        status.health
+    )))
 }

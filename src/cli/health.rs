@@ -19,10 +19,14 @@ pub(crate) fn run(health: &Health, env: Env<'_>) -> Result<ExitCode, Failure> {
     };
     if !pulse.is_fresh(now) {
         let age = pulse.at.elapsed(now).as_secs();
-        return Err(Failure::failed(format!("the last heartbeat was {age} s ago")));
+        return Err(Failure::failed(format!(
+            "the last heartbeat was {age} s ago"
+        )));
     }
     if health.ready && !pulse.ready {
-        return Err(Failure::failed("not ready: the first status is not written yet"));
+        return Err(Failure::failed(
+            "not ready: the first status is not written yet",
+        ));
     }
     Ok(output::answer("ok"))
 }

@@ -56,7 +56,9 @@ pub(crate) fn answer(text: &str) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => Failure::failed(format!("cannot write to stdout: {error}")).report(Format::Table),
+        Err(error) => {
+            Failure::failed(format!("cannot write to stdout: {error}")).report(Format::Table)
+        }
     }
 }
 
@@ -127,7 +129,11 @@ fn is_plain(text: &str) -> bool {
 fn table(value: &Value, out: &mut String) {
     let mut rows = Vec::new();
     flatten("", value, &mut rows);
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
     for (name, value) in rows {
         *out += format!("{name:width$}  {value}").trim_end();
         out.push('\n');
@@ -222,6 +228,9 @@ when: \"2026-11-23T14:30:48.120Z\"
         let value = json!({"a": {"b": 1, "longer": "x\u{1b}[31m\u{202e}\n"}, "z": null});
         let mut text = String::new();
         table(&value, &mut text);
-        assert_eq!(text, "a.b       1\na.longer  x\\u{1b}[31m\\u{202e}\\u{a}\nz         -\n");
+        assert_eq!(
+            text,
+            "a.b       1\na.longer  x\\u{1b}[31m\\u{202e}\\u{a}\nz         -\n"
+        );
     }
 }

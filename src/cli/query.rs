@@ -25,7 +25,9 @@ fn dashboard(question: &Dashboard, env: Env<'_>) -> Result<ExitCode, Failure> {
     let config = Config::new(&question.flags(), env)?;
     let store = Store::open_read_only(&config.db)?;
     let Some(document) = store.document(dashboard::DOCUMENT)? else {
-        return Err(Failure::not_found("no dashboard yet: the agent has not read the cluster"));
+        return Err(Failure::not_found(
+            "no dashboard yet: the agent has not read the cluster",
+        ));
     };
     let document: serde_json::Value = serde_json::from_str(&document).map_err(Failure::failed)?;
     output::print(question.format(), &document)

@@ -60,5 +60,11 @@ pub(crate) fn to_json(cluster: &cluster::Dashboard, now: Time) -> String {
 
 /// Writes the ConfigMap.
 pub(crate) fn publish(client: &Client, namespace: &str, document: &str) -> Result<(), Error> {
-    config_map::apply(client, namespace, CONFIG_MAP, "dashboard", [("dashboard", document)])
+    config_map::apply(
+        client,
+        namespace,
+        CONFIG_MAP,
+        "dashboard",
+        [("dashboard", document)],
+    )
 }

@@ -107,7 +107,10 @@ impl Status {
         let mut status = self.clone();
         loop {
             let text = json::to_string(&status);
-            let length = status.error.as_ref().map_or(0, |error| error.chars().count());
+            let length = status
+                .error
+                .as_ref()
+                .map_or(0, |error| error.chars().count());
             if text.len() <= MAX_BYTES || length <= 3 {
                 return text;
             }
@@ -196,7 +199,10 @@ mod tests {
         let mut facts = facts(&[]);
         facts.api_key_configured = true;
         let status = Status::new(facts, Time::from_millis(0));
-        assert_eq!((status.health, status.error.as_deref()), (Health::Degraded, Some(UNUSED_KEY)));
+        assert_eq!(
+            (status.health, status.error.as_deref()),
+            (Health::Degraded, Some(UNUSED_KEY))
+        );
     }
 
     #[test]
@@ -212,7 +218,10 @@ mod tests {
     fn it_fits_whatever_the_error_is() {
         for filler in ["x", "é", "😀", "\u{1}"] {
             let long = filler.repeat(10_000);
-            let status = Status::new(facts(&[(ProblemKind::Database, &long)]), Time::from_millis(0));
+            let status = Status::new(
+                facts(&[(ProblemKind::Database, &long)]),
+                Time::from_millis(0),
+            );
             let error = status.error.as_ref().unwrap();
             assert!(error.chars().count() <= MAX_ERROR && error.ends_with("..."));
             let json = status.to_json();

@@ -8,7 +8,9 @@ impl Store {
     pub(crate) fn document(&self, name: &str) -> Result<Option<String>, StoreError> {
         let body = self
             .connection
-            .query_row("SELECT body FROM document WHERE name = ?1", [name], |row| row.get(0))
+            .query_row("SELECT body FROM document WHERE name = ?1", [name], |row| {
+                row.get(0)
+            })
             .optional()?;
         Ok(body)
     }
@@ -35,7 +37,9 @@ mod tests {
         let (store, _) = Store::open(Path::new("/nonexistent/x.db")).unwrap();
         assert_eq!(store.document("dashboard").unwrap(), None);
         for body in ["{}", "[]"] {
-            store.put_document("dashboard", body, Time::from_millis(1)).unwrap();
+            store
+                .put_document("dashboard", body, Time::from_millis(1))
+                .unwrap();
         }
         assert_eq!(store.document("dashboard").unwrap().as_deref(), Some("[]"));
     }

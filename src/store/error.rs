@@ -16,7 +16,11 @@ pub(crate) enum StoreError {
         source: rusqlite::Error,
     },
     /// The schema is not the one this build knows.
-    OtherVersion { path: PathBuf, found: u32, known: u32 },
+    OtherVersion {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
     /// A statement failed.
     Statement(rusqlite::Error),
 }

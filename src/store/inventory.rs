@@ -59,7 +59,11 @@ impl Store {
     ///
     /// Rows that did not change are not written: most of a cluster is the same an hour later, and
     /// flash wears out.
-    pub(crate) fn save_inventory(&mut self, inventory: &Inventory, now: Time) -> Result<(), StoreError> {
+    pub(crate) fn save_inventory(
+        &mut self,
+        inventory: &Inventory,
+        now: Time,
+    ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         upsert_namespaces(&transaction, inventory)?;
         upsert_workloads(&transaction, inventory)?;
@@ -85,7 +89,10 @@ fn upsert_namespaces(transaction: &Transaction<'_>, inventory: &Inventory) -> ru
          WHERE figures <> excluded.figures",
     )?;
     for (name, namespace) in inventory.namespaces() {
-        statement.execute(params![name, json::to_string(&NamespaceRow::new(namespace))])?;
+        statement.execute(params![
+            name,
+            json::to_string(&NamespaceRow::new(namespace))
+        ])?;
     }
     Ok(())
 }
@@ -166,7 +173,9 @@ fn signals(workload: &Workload) -> String {
 impl ClusterRow {
     fn new(cluster: &ClusterFigures) -> Self {
         Self {
-            kubernetes_version: cluster.kubernetes_version.map(|version| version.to_string()),
+            kubernetes_version: cluster
+                .kubernetes_version
+                .map(|version| version.to_string()),
             nodes: cluster.nodes,
             nodes_ready: cluster.nodes_ready,
             cpu_capacity_millicores: cluster.cpu_capacity_millicores,

@@ -3,8 +3,7 @@
 use rusqlite::Connection;
 
 /// Step N brings schema version N to N + 1.
-const STEPS: &[&str] = &[
-    "CREATE TABLE stats (
+const STEPS: &[&str] = &["CREATE TABLE stats (
          id           INTEGER PRIMARY KEY CHECK (id = 1),
          successes    INTEGER NOT NULL DEFAULT 0,
          failures     INTEGER NOT NULL DEFAULT 0,
@@ -36,8 +35,7 @@ const STEPS: &[&str] = &[
          restarts       INTEGER NOT NULL,
          signals        TEXT NOT NULL,   -- words separated by commas
          PRIMARY KEY (namespace, kind, name)
-     ) STRICT, WITHOUT ROWID;",
-];
+     ) STRICT, WITHOUT ROWID;"];
 
 /// The version this build reads and writes.
 #[allow(clippy::cast_possible_truncation)] // a handful of steps

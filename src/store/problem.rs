@@ -57,7 +57,9 @@ impl Store {
         let mut problems = Vec::new();
         while let Some(row) = rows.next()? {
             let name: String = row.get(0)?;
-            let kind = ProblemKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+            let kind = ProblemKind::ALL
+                .into_iter()
+                .find(|kind| kind.as_str() == name);
             if let Some(kind) = kind {
                 let message = row.get(1)?;
                 problems.push(Problem { kind, message });
@@ -106,12 +108,21 @@ mod tests {
     fn the_most_serious_comes_first_and_goes_when_it_is_over() {
         let (store, _) = Store::open(Path::new("/nonexistent/x.db")).unwrap();
         let now = Time::from_millis(1);
-        store.set_problem(ProblemKind::Forbidden, Some("f"), now).unwrap();
-        store.set_problem(ProblemKind::Cluster, Some("c"), now).unwrap();
-        store.set_problem(ProblemKind::Cluster, Some("c2"), now).unwrap();
+        store
+            .set_problem(ProblemKind::Forbidden, Some("f"), now)
+            .unwrap();
+        store
+            .set_problem(ProblemKind::Cluster, Some("c"), now)
+            .unwrap();
+        store
+            .set_problem(ProblemKind::Cluster, Some("c2"), now)
+            .unwrap();
         let messages = |store: &Store| -> Vec<String> {
             let problems = store.problems().unwrap();
-            problems.into_iter().map(|problem| problem.message).collect()
+            problems
+                .into_iter()
+                .map(|problem| problem.message)
+                .collect()
         };
         assert_eq!(messages(&store), ["c2", "f"]);
         store.set_problem(ProblemKind::Cluster, None, now).unwrap();
@@ -122,7 +133,9 @@ mod tests {
     fn every_kind_survives_the_database() {
         let (store, _) = Store::open(Path::new("/nonexistent/x.db")).unwrap();
         for kind in ProblemKind::ALL {
-            store.set_problem(kind, Some(kind.as_str()), Time::from_millis(1)).unwrap();
+            store
+                .set_problem(kind, Some(kind.as_str()), Time::from_millis(1))
+                .unwrap();
         }
         assert_eq!(store.problems().unwrap().len(), ProblemKind::ALL.len());
     }
