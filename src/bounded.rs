@@ -4,8 +4,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Reads a file of at most `limit` bytes; a larger one is an error, not a part of it.
+/// Reads a file of at most `limit` bytes; a larger one is an error, not a part of it, and so is
+/// what is no file: opening a pipe waits for its other end.
 pub(crate) fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
     let mut bytes = Vec::new();
     File::open(path)?
         .take(limit.saturating_add(1))
@@ -43,6 +50,17 @@ mod tests {
             read_file(&path, 4).unwrap_err().kind(),
             io::ErrorKind::FileTooLarge
         );
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = read_file(&path, 5).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(read_file(dir.path(), 5).is_err());
     }
 
     #[test]
