@@ -5,6 +5,7 @@ mod check;
 mod exit;
 mod health;
 mod output;
+mod privacy;
 mod query;
 mod run;
 

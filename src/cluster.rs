@@ -22,6 +22,8 @@ mod view;
 
 pub(crate) use collect::{CollectOptions, Collected, collect};
 pub(crate) use dashboard::{Dashboard, dashboard};
+#[cfg(test)]
+pub(crate) use fold::inventory_of;
 pub(crate) use identity::identity;
 pub(crate) use inventory::{ClusterFigures, Inventory, Namespace, Workload, WorkloadKind};
 pub(crate) use signal::Signal;

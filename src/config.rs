@@ -9,6 +9,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::bounded;
+use crate::privacy::Detail;
 
 /// Where Kubernetes puts a pod's own namespace.
 const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -26,6 +27,7 @@ pub(crate) struct Flags {
     pub(crate) kubeconfig: Option<String>,
     pub(crate) log_level: Option<String>,
     pub(crate) namespace: Option<String>,
+    pub(crate) privacy_detail: Option<String>,
     pub(crate) status_interval: Option<String>,
     pub(crate) sync_interval: Option<String>,
 }
@@ -41,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LevelFilter,
     pub(crate) namespace: String,
+    pub(crate) privacy_detail: Detail,
     pub(crate) status_interval: Duration,
     pub(crate) sync_interval: Duration,
 }
@@ -98,6 +101,11 @@ const NAMESPACE: Setting = Setting {
     variable: "POD_NAMESPACE",
     allowed: "a namespace name: 1 to 63 of a-z, 0-9 and -",
 };
+const PRIVACY_DETAIL: Setting = Setting {
+    flag: "--privacy-detail",
+    variable: "KUBE9_PRIVACY_DETAIL",
+    allowed: "workloads or namespaces",
+};
 const STATUS_INTERVAL: Setting = Setting {
     flag: "--status-interval",
     variable: "KUBE9_STATUS_INTERVAL",
@@ -143,6 +151,13 @@ impl Config {
                 .read(flags.namespace.as_deref(), env, parse_namespace)?
                 .or_else(|| service_account_namespace(Path::new(SERVICE_ACCOUNT_NAMESPACE)))
                 .unwrap_or_else(|| "kube9-system".to_owned()),
+            privacy_detail: PRIVACY_DETAIL
+                .read(flags.privacy_detail.as_deref(), env, |text| match text {
+                    "namespaces" => Some(Detail::Namespaces),
+                    "workloads" => Some(Detail::Workloads),
+                    _ => None,
+                })?
+                .unwrap_or_default(),
             status_interval: STATUS_INTERVAL
                 .read(flags.status_interval.as_deref(), env, |text| {
                     parse_duration_within(text, 10, 240)

@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod json;
 mod logging;
+mod privacy;
 mod publish;
 mod store;
 mod time;

@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod inventory;
 mod migrations;
+mod names;
 mod problem;
 mod stats;
 

@@ -9,6 +9,7 @@ use argh::{EarlyExit, FromArgs};
 
 use super::output::Format;
 use crate::config::Flags;
+use crate::privacy::id::Kind;
 
 const NAME: &str = "kube9-operator";
 
@@ -101,6 +102,7 @@ pub(crate) struct Query {
 #[argh(subcommand)]
 pub(crate) enum Question {
     Dashboard(Dashboard),
+    Privacy(Privacy),
     Status(Status),
 }
 
@@ -114,6 +116,56 @@ pub(crate) struct Dashboard {
     /// json, yaml or table (json)
     #[argh(option, default = "Format::default()")]
     format: Format,
+}
+
+/// What would leave the cluster in a later version with an API key, and under which names.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "privacy", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Privacy {
+    #[argh(subcommand)]
+    pub(crate) what: Matter,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+pub(crate) enum Matter {
+    Names(Names),
+    Preview(Preview),
+}
+
+/// The map of names to opaque ids. It stays in the cluster.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "names", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Names {
+    /// the agent's database (KUBE9_DB, /data/kube9.db)
+    #[argh(option, arg_name = "file")]
+    db: Option<String>,
+    /// json, yaml or table (json)
+    #[argh(option, default = "Format::default()")]
+    format: Format,
+    /// only namespace, deployment, statefulset, daemonset, job or cronjob
+    #[argh(option, from_str_fn(parse_kind))]
+    pub(crate) kind: Option<Kind>,
+}
+
+/// The exact JSON body of a metrics push of what was collected last.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "preview", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Preview {
+    /// the agent's database (KUBE9_DB, /data/kube9.db)
+    #[argh(option, arg_name = "file")]
+    db: Option<String>,
+    /// workloads, or namespaces for less (KUBE9_PRIVACY_DETAIL, workloads)
+    #[argh(option, arg_name = "detail")]
+    privacy_detail: Option<String>,
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    Kind::parse(text).ok_or_else(|| {
+        format!(
+            "{text:?} is not one of namespace, deployment, statefulset, daemonset, job, cronjob"
+        )
+    })
 }
 
 /// How the agent is doing.
@@ -205,6 +257,19 @@ impl Command {
                 what: Question::Dashboard(dashboard),
             }) => dashboard.format,
             Self::Query(Query {
+                what:
+                    Question::Privacy(Privacy {
+                        what: Matter::Names(names),
+                    }),
+            }) => names.format,
+            // The body is JSON whoever asks.
+            Self::Query(Query {
+                what:
+                    Question::Privacy(Privacy {
+                        what: Matter::Preview(_),
+                    }),
+            }) => Format::Json,
+            Self::Query(Query {
                 what: Question::Status(status),
             }) => status.format,
             Self::Check(_) | Self::Health(_) | Self::Run(_) => Format::Table,
@@ -222,6 +287,7 @@ impl Run {
             kubeconfig: self.kubeconfig.clone(),
             log_level: self.log_level.clone(),
             namespace: self.namespace.clone(),
+            privacy_detail: None,
             status_interval: self.status_interval.clone(),
             sync_interval: self.sync_interval.clone(),
         }
@@ -256,6 +322,29 @@ impl Dashboard {
     pub(crate) fn flags(&self) -> Flags {
         Flags {
             db: self.db.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+impl Names {
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            db: self.db.clone(),
+            ..Flags::default()
+        }
+    }
+}
+
+impl Preview {
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            db: self.db.clone(),
+            privacy_detail: self.privacy_detail.clone(),
             ..Flags::default()
         }
     }

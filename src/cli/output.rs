@@ -46,6 +46,32 @@ pub(crate) fn print(format: Format, answer: &impl Serialize) -> Result<ExitCode,
     Ok(self::answer(&text))
 }
 
+/// Writes a list for people: aligned columns under their names.
+pub(crate) fn print_columns<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> ExitCode {
+    let rows: Vec<[String; N]> = std::iter::once(names.map(str::to_uppercase))
+        .chain(
+            rows.iter()
+                .map(|row| row.each_ref().map(|cell| printable(cell))),
+        )
+        .collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            line += &format!("{cell:width$}   ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    answer(&text)
+}
+
 /// Writes text to stdout. A reader that has gone away has what it wanted.
 pub(crate) fn answer(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();

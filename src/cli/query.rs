@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{Dashboard, Query, Question, Status};
 use super::exit::Failure;
-use super::output;
+use super::{output, privacy};
 use crate::agent::Pulse;
 use crate::api_key;
 use crate::config::{Config, Env};
@@ -17,6 +17,7 @@ use crate::time::Time;
 pub(crate) fn run(query: Query, env: Env<'_>) -> Result<ExitCode, Failure> {
     match query.what {
         Question::Dashboard(question) => dashboard(&question, env),
+        Question::Privacy(question) => privacy::run(&question.what, env),
         Question::Status(question) => status(&question, env),
     }
 }

@@ -418,6 +418,27 @@ fn checked(name: &str) -> Result<&str, Refused> {
     }
 }
 
+/// An inventory of namespaces and the names of their Deployments, for tests elsewhere.
+#[cfg(test)]
+pub(crate) fn inventory_of(namespaces: &[(&str, &[&str])]) -> Inventory {
+    use serde_json::json;
+
+    use super::listing::tests::feed;
+    use super::listing::{Namespaces, Workloads};
+
+    let mut fold = Fold::default();
+    for (namespace, deployments) in namespaces {
+        let named = json!({"metadata": {"name": namespace}});
+        feed(&mut fold, Namespaces, &[named]);
+        for name in *deployments {
+            let deployment = json!({"metadata": {"name": name, "namespace": namespace}});
+            let kind = WorkloadKind::Deployment;
+            feed(&mut fold, Workloads(kind), &[deployment]);
+        }
+    }
+    fold.finish(None)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

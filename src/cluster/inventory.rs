@@ -149,6 +149,12 @@ impl KubernetesVersion {
     }
 }
 
+impl KubernetesVersion {
+    pub(crate) const fn numbers(self) -> [u32; 3] {
+        self.0
+    }
+}
+
 impl fmt::Display for KubernetesVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [major, minor, patch] = self.0;

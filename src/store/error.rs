@@ -10,6 +10,12 @@ pub(crate) enum StoreError {
     Damaged { path: PathBuf },
     /// There is no database: the agent has not started yet, or keeps it elsewhere.
     Missing { path: PathBuf },
+    /// A row holds what this build cannot read.
+    Content(serde_json::Error),
+    /// The answer could not be written.
+    Output(std::io::Error),
+    /// The operating system gives no random bytes.
+    NoRandomness,
     /// The file cannot be opened.
     Open {
         path: PathBuf,
@@ -34,7 +40,7 @@ impl StoreError {
                 source.sqlite_error_code(),
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             ),
-            Self::Missing { .. } => false,
+            Self::Content(_) | Self::Missing { .. } | Self::NoRandomness | Self::Output(_) => false,
         }
     }
 }
@@ -48,6 +54,9 @@ impl fmt::Display for StoreError {
                 "there is no database at {}: is the agent running, and with the same --db?",
                 path.display()
             ),
+            Self::Content(source) => write!(f, "a row of the database cannot be read: {source}"),
+            Self::Output(source) => write!(f, "cannot write the answer: {source}"),
+            Self::NoRandomness => f.write_str("the operating system gives no random bytes"),
             Self::Open { path, source } => {
                 write!(f, "cannot open the database {}: {source}", path.display())
             }
@@ -67,5 +76,17 @@ impl std::error::Error for StoreError {}
 impl From<rusqlite::Error> for StoreError {
     fn from(source: rusqlite::Error) -> Self {
         Self::Statement(source)
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(source: serde_json::Error) -> Self {
+        Self::Content(source)
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(source: std::io::Error) -> Self {
+        Self::Output(source)
     }
 }

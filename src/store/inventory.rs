@@ -1,58 +1,20 @@
-use rusqlite::{Transaction, params};
-use serde::Serialize;
+use std::io::Write;
 
-use super::{Store, StoreError};
-use crate::cluster::{ClusterFigures, Inventory, Namespace, Signal, Workload};
+use rusqlite::{Statement, Transaction, params};
+
+use super::names::Identity;
+use super::{Store, StoreError, names};
+use crate::cluster::{Inventory, WorkloadKind};
 use crate::json;
+use crate::privacy::Detail;
+use crate::privacy::id::{Kind, OpaqueId};
+use crate::privacy::payload::{
+    ClusterNumbers, Head, NamespaceNumbers, Word, WorkloadNumbers, Writer,
+};
 use crate::time::Time;
 
 /// The document that holds the figures of the cluster as a whole.
 const CLUSTER: &str = "inventory-cluster";
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ClusterRow {
-    kubernetes_version: Option<String>,
-    nodes: u32,
-    nodes_ready: u32,
-    cpu_capacity_millicores: u64,
-    memory_capacity_bytes: u64,
-    avg_cpu_usage: Option<f64>,
-    avg_memory_usage: Option<f64>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NamespaceRow {
-    deployments: u32,
-    stateful_sets: u32,
-    daemon_sets: u32,
-    replica_sets: u32,
-    jobs: u32,
-    cron_jobs: u32,
-    services: u32,
-    persistent_volume_claims: u32,
-    pods: u32,
-    pods_by_phase: PodsByPhaseRow,
-    containers: u32,
-    container_restarts: u32,
-    cpu_requests_millicores: u64,
-    cpu_limits_millicores: u64,
-    memory_requests_bytes: u64,
-    memory_limits_bytes: u64,
-    avg_cpu_usage: Option<f64>,
-    avg_memory_usage: Option<f64>,
-    signals: std::collections::BTreeMap<&'static str, u32>,
-}
-
-#[derive(Serialize)]
-struct PodsByPhaseRow {
-    pending: u32,
-    running: u32,
-    succeeded: u32,
-    failed: u32,
-    unknown: u32,
-}
 
 impl Store {
     /// Replaces the kept inventory by a newer one and counts the success, all or nothing.
@@ -65,13 +27,14 @@ impl Store {
         now: Time,
     ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
+        names::assign(&transaction, inventory, now)?;
         upsert_namespaces(&transaction, inventory)?;
         upsert_workloads(&transaction, inventory)?;
         delete_gone(&transaction, inventory)?;
         transaction.execute(
             "INSERT INTO document (name, body, updated_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
-            params![CLUSTER, json::to_string(&ClusterRow::new(&inventory.cluster)), now.as_millis()],
+            params![CLUSTER, json::to_string(&ClusterNumbers::new(&inventory.cluster)), now.as_millis()],
         )?;
         transaction.execute(
             "UPDATE stats SET successes = successes + 1, stored = stored + 1, last_success = ?1",
@@ -80,6 +43,80 @@ impl Store {
         transaction.commit()?;
         Ok(())
     }
+
+    /// Writes the body that the next push of the kept inventory sends; false before the first
+    /// collection, when there is nothing to send.
+    pub(crate) fn write_payload(
+        &self,
+        detail: Detail,
+        out: &mut impl Write,
+    ) -> Result<bool, StoreError> {
+        let (Some(identity), Some(taken), Some(cluster)) = (
+            self.identity()?,
+            self.stats()?.last_success_time,
+            self.document(CLUSTER)?,
+        ) else {
+            return Ok(false);
+        };
+        let Identity { cluster_id, epoch } = identity;
+        let cluster: ClusterNumbers = serde_json::from_str(&cluster)?;
+        let head = Head::new(cluster_id, epoch, taken, cluster);
+        let mut body = Writer::begin(out, &head)?;
+        let mut namespaces = self.connection.prepare(
+            "SELECT number, figures, inventory_namespace.name FROM inventory_namespace
+             JOIN name ON kind = 'namespace' AND namespace = '' AND name.name = inventory_namespace.name
+             ORDER BY number",
+        )?;
+        let mut workloads = self.connection.prepare(
+            "SELECT kind, number, replicas, ready_replicas, containers, restarts, signals
+             FROM inventory_workload JOIN name USING (kind, namespace, name)
+             WHERE namespace = ?1 ORDER BY kind, number",
+        )?;
+        let mut rows = namespaces.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = OpaqueId {
+                kind: Kind::Namespace,
+                number: row.get(0)?,
+            };
+            let figures: String = row.get(1)?;
+            let numbers: NamespaceNumbers = serde_json::from_str(&figures)?;
+            body.namespace(id, &numbers)?;
+            if detail == Detail::Workloads {
+                let namespace: String = row.get(2)?;
+                write_workloads(&mut workloads, &namespace, &mut body)?;
+            }
+        }
+        body.end()?;
+        Ok(true)
+    }
+}
+
+fn write_workloads(
+    statement: &mut Statement<'_>,
+    namespace: &str,
+    body: &mut Writer<impl Write>,
+) -> Result<(), StoreError> {
+    let mut rows = statement.query([namespace])?;
+    while let Some(row) = rows.next()? {
+        let kind: String = row.get(0)?;
+        let Some(kind) = WorkloadKind::parse(&kind) else {
+            continue;
+        };
+        let id = OpaqueId {
+            kind: Kind::Workload(kind),
+            number: row.get(1)?,
+        };
+        let signals: String = row.get(6)?;
+        let numbers = WorkloadNumbers {
+            replicas: row.get(2)?,
+            ready_replicas: row.get(3)?,
+            containers: row.get(4)?,
+            restarts: row.get(5)?,
+            signals: signals.split(',').filter_map(Word::parse).collect(),
+        };
+        body.workload(id, &numbers)?;
+    }
+    Ok(())
 }
 
 fn upsert_namespaces(transaction: &Transaction<'_>, inventory: &Inventory) -> rusqlite::Result<()> {
@@ -91,7 +128,7 @@ fn upsert_namespaces(transaction: &Transaction<'_>, inventory: &Inventory) -> ru
     for (name, namespace) in inventory.namespaces() {
         statement.execute(params![
             name,
-            json::to_string(&NamespaceRow::new(namespace))
+            json::to_string(&NamespaceNumbers::new(namespace))
         ])?;
     }
     Ok(())
@@ -110,15 +147,17 @@ fn upsert_workloads(transaction: &Transaction<'_>, inventory: &Inventory) -> rus
     )?;
     for (namespace, figures) in inventory.namespaces() {
         for workload in figures.workloads() {
+            let numbers = WorkloadNumbers::new(workload);
+            let words: Vec<&str> = numbers.signals.iter().map(|word| word.as_str()).collect();
             statement.execute(params![
                 namespace,
                 workload.kind().as_str(),
                 workload.name(),
-                workload.replicas,
-                workload.ready_replicas,
-                workload.containers(),
-                workload.restarts(),
-                signals(workload),
+                numbers.replicas,
+                numbers.ready_replicas,
+                numbers.containers,
+                numbers.restarts,
+                words.join(","),
             ])?;
         }
     }
@@ -158,68 +197,9 @@ fn delete_gone(transaction: &Transaction<'_>, inventory: &Inventory) -> rusqlite
 }
 
 fn has_workload(inventory: &Inventory, [namespace, kind, name]: &[String; 3]) -> bool {
-    crate::cluster::WorkloadKind::parse(kind).is_some_and(|kind| {
+    WorkloadKind::parse(kind).is_some_and(|kind| {
         inventory
             .namespace(namespace)
             .is_some_and(|figures| figures.workload(kind, name).is_some())
     })
-}
-
-fn signals(workload: &Workload) -> String {
-    let words: Vec<&str> = workload.signals().iter().map(Signal::as_str).collect();
-    words.join(",")
-}
-
-impl ClusterRow {
-    fn new(cluster: &ClusterFigures) -> Self {
-        Self {
-            kubernetes_version: cluster
-                .kubernetes_version
-                .map(|version| version.to_string()),
-            nodes: cluster.nodes,
-            nodes_ready: cluster.nodes_ready,
-            cpu_capacity_millicores: cluster.cpu_capacity_millicores,
-            memory_capacity_bytes: cluster.memory_capacity_bytes,
-            avg_cpu_usage: cluster.usage.cpu_percent,
-            avg_memory_usage: cluster.usage.memory_percent,
-        }
-    }
-}
-
-impl NamespaceRow {
-    fn new(namespace: &Namespace) -> Self {
-        let pods = &namespace.pods;
-        let usage = namespace.usage();
-        Self {
-            deployments: namespace.deployments,
-            stateful_sets: namespace.stateful_sets,
-            daemon_sets: namespace.daemon_sets,
-            replica_sets: namespace.replica_sets,
-            jobs: namespace.jobs,
-            cron_jobs: namespace.cron_jobs,
-            services: namespace.services,
-            persistent_volume_claims: namespace.persistent_volume_claims,
-            pods: pods.by_phase.total(),
-            pods_by_phase: PodsByPhaseRow {
-                pending: pods.by_phase.pending,
-                running: pods.by_phase.running,
-                succeeded: pods.by_phase.succeeded,
-                failed: pods.by_phase.failed,
-                unknown: pods.by_phase.unknown,
-            },
-            containers: pods.containers,
-            container_restarts: pods.restarts,
-            cpu_requests_millicores: pods.requests.cpu_millicores,
-            cpu_limits_millicores: pods.limits.cpu_millicores,
-            memory_requests_bytes: pods.requests.memory_bytes,
-            memory_limits_bytes: pods.limits.memory_bytes,
-            avg_cpu_usage: usage.cpu_percent,
-            avg_memory_usage: usage.memory_percent,
-            signals: namespace
-                .signals()
-                .iter()
-                .map(|(signal, count)| (signal.as_str(), count))
-                .collect(),
-        }
-    }
 }

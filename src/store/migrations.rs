@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 /// Step N brings schema version N to N + 1.
-const STEPS: &[&str] = &["CREATE TABLE stats (
+const STEPS: &[&str] = &[
+    "CREATE TABLE stats (
          id           INTEGER PRIMARY KEY CHECK (id = 1),
          successes    INTEGER NOT NULL DEFAULT 0,
          failures     INTEGER NOT NULL DEFAULT 0,
@@ -35,7 +36,24 @@ const STEPS: &[&str] = &["CREATE TABLE stats (
          restarts       INTEGER NOT NULL,
          signals        TEXT NOT NULL,   -- words separated by commas
          PRIMARY KEY (namespace, kind, name)
-     ) STRICT, WITHOUT ROWID;"];
+     ) STRICT, WITHOUT ROWID;",
+    // Which opaque id stands for which name; stays in the cluster.
+    "CREATE TABLE map (
+         id         INTEGER PRIMARY KEY CHECK (id = 1),
+         cluster_id BLOB NOT NULL,       -- 16 random bytes
+         epoch      BLOB NOT NULL,       -- 16 random bytes
+         created_at INTEGER NOT NULL     -- ms since 1970
+     ) STRICT;
+     CREATE TABLE name (
+         kind       TEXT NOT NULL,
+         namespace  TEXT NOT NULL,       -- empty for a namespace
+         name       TEXT NOT NULL,
+         number     INTEGER NOT NULL,    -- never given twice in one kind
+         first_seen INTEGER NOT NULL,    -- ms since 1970
+         PRIMARY KEY (kind, namespace, name)
+     ) STRICT, WITHOUT ROWID;
+     CREATE UNIQUE INDEX name_number ON name (kind, number);",
+];
 
 /// The version this build reads and writes.
 #[allow(clippy::cast_possible_truncation)] // a handful of steps

@@ -1,0 +1,90 @@
+//! What would leave the cluster, and under which names.
+
+use std::io::{self, BufWriter};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::args::{Matter, Names, Preview};
+use super::exit::Failure;
+use super::output::{self, Format};
+use crate::config::{Config, Env};
+use crate::privacy::id::OpaqueId;
+use crate::store::{Store, StoreError};
+use crate::time::Time;
+
+pub(super) fn run(matter: &Matter, env: Env<'_>) -> Result<ExitCode, Failure> {
+    match matter {
+        Matter::Names(names) => list_names(names, env),
+        Matter::Preview(preview) => show_preview(preview, env),
+    }
+}
+
+fn show_preview(preview: &Preview, env: Env<'_>) -> Result<ExitCode, Failure> {
+    let config = Config::new(&preview.flags(), env)?;
+    let store = Store::open_read_only(&config.db)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = store.write_payload(config.privacy_detail, &mut out);
+    let written = written.and_then(|written| Ok(io::Write::flush(&mut out).map(|()| written)?));
+    match written {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Err(Failure::not_found(
+            "nothing to send yet: the agent has not read the cluster",
+        )),
+        // A reader that has gone away has what it wanted.
+        Err(StoreError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn list_names(names: &Names, env: Env<'_>) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Answer {
+        names: Vec<Line>,
+    }
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Line {
+        id: OpaqueId,
+        kind: &'static str,
+        namespace: String,
+        name: String,
+        first_seen: Time,
+    }
+
+    let config = Config::new(&names.flags(), env)?;
+    let store = Store::open_read_only(&config.db)?;
+    let mut lines = Vec::new();
+    store.each_name(names.kind, |name| {
+        lines.push(Line {
+            id: name.id,
+            kind: name.id.kind.as_str(),
+            namespace: name.namespace,
+            name: name.name,
+            first_seen: name.first_seen,
+        });
+    })?;
+    if names.format() == Format::Table {
+        let rows: Vec<[String; 4]> = lines
+            .into_iter()
+            .map(|line| {
+                let Line {
+                    id,
+                    namespace,
+                    name,
+                    first_seen,
+                    ..
+                } = line;
+                [id.to_string(), namespace, name, first_seen.to_string()]
+            })
+            .collect();
+        return Ok(output::print_columns(
+            ["id", "namespace", "name", "first seen"],
+            &rows,
+        ));
+    }
+    output::print(names.format(), &Answer { names: lines })
+}

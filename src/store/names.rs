@@ -1,0 +1,228 @@
+//! The map of names: which opaque id stands for which namespace or workload. It never leaves the
+//! cluster.
+
+use ring::rand::{SecureRandom, SystemRandom};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{Store, StoreError};
+use crate::cluster::Inventory;
+use crate::privacy::id::{ClusterId, Epoch, Kind, OpaqueId};
+use crate::time::Time;
+
+/// One line of the map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) id: OpaqueId,
+    /// Empty for a namespace.
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) first_seen: Time,
+}
+
+/// What identifies a map and the cluster it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) epoch: Epoch,
+}
+
+impl Store {
+    /// The map's identity; `None` before the first collection.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, StoreError> {
+        let identity = self
+            .connection
+            .query_row("SELECT cluster_id, epoch FROM map", [], |row| {
+                Ok(Identity {
+                    cluster_id: ClusterId(row.get(0)?),
+                    epoch: Epoch(row.get(1)?),
+                })
+            })
+            .optional()?;
+        Ok(identity)
+    }
+
+    /// Hands out the map, by kind and number; of one kind, or of all.
+    pub(crate) fn each_name(
+        &self,
+        kind: Option<Kind>,
+        mut visit: impl FnMut(Known),
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT kind, number, namespace, name, first_seen FROM name
+             WHERE ?1 IS NULL OR kind = ?1 ORDER BY kind, number",
+        )?;
+        let mut rows = statement.query([kind.map(Kind::as_str)])?;
+        while let Some(row) = rows.next()? {
+            let kind: String = row.get(0)?;
+            if let Some(kind) = Kind::parse(&kind) {
+                visit(Known {
+                    id: OpaqueId {
+                        kind,
+                        number: row.get(1)?,
+                    },
+                    namespace: row.get(2)?,
+                    name: row.get(3)?,
+                    first_seen: Time::from_millis(row.get(4)?),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives an id to every name of the inventory that has none yet, in the inventory's order. A name
+/// keeps its id for the life of the map, also while there is nothing of that name.
+pub(super) fn assign(
+    transaction: &Transaction<'_>,
+    inventory: &Inventory,
+    now: Time,
+) -> Result<(), StoreError> {
+    begin_map(transaction, now)?;
+    let mut insert = transaction.prepare(
+        "INSERT INTO name (kind, namespace, name, number, first_seen)
+         SELECT ?1, ?2, ?3, 1 + coalesce((SELECT max(number) FROM name WHERE kind = ?1), 0), ?4
+         WHERE NOT EXISTS (SELECT 1 FROM name WHERE kind = ?1 AND namespace = ?2 AND name = ?3)",
+    )?;
+    for (namespace, figures) in inventory.namespaces() {
+        let kind = Kind::Namespace.as_str();
+        insert.execute(params![kind, "", namespace, now.as_millis()])?;
+        for workload in figures.workloads() {
+            let kind = workload.kind().as_str();
+            insert.execute(params![kind, namespace, workload.name(), now.as_millis()])?;
+        }
+    }
+    Ok(())
+}
+
+/// Draws the identity of a new map. Without randomness there is no map, and no id that could be
+/// taken for another map's.
+fn begin_map(transaction: &Transaction<'_>, now: Time) -> Result<(), StoreError> {
+    let mut random = [[0; 16]; 2];
+    for bytes in &mut random {
+        SystemRandom::new()
+            .fill(bytes)
+            .map_err(|_| StoreError::NoRandomness)?;
+    }
+    let [cluster_id, epoch] = random;
+    transaction.execute(
+        "INSERT INTO map (id, cluster_id, epoch, created_at) VALUES (1, ?1, ?2, ?3)
+         ON CONFLICT DO NOTHING",
+        params![cluster_id, epoch, now.as_millis()],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::inventory_of;
+    use crate::privacy::Detail;
+
+    fn store() -> Store {
+        Store::open(Path::new("/nonexistent/x.db")).unwrap().0
+    }
+
+    fn ids(store: &Store) -> Vec<String> {
+        let mut ids = Vec::new();
+        store
+            .each_name(None, |known| {
+                ids.push(format!("{} {}/{}", known.id, known.namespace, known.name));
+            })
+            .unwrap();
+        ids
+    }
+
+    #[test]
+    fn a_name_keeps_its_id_also_while_it_is_gone() {
+        let mut store = store();
+        assert_eq!(store.identity().unwrap(), None);
+        let save = |store: &mut Store, names: &[(&str, &[&str])], at| {
+            store
+                .save_inventory(&inventory_of(names), Time::from_millis(at))
+                .unwrap();
+        };
+        save(&mut store, &[("b", &["web"]), ("c", &["web"])], 1);
+        let identity = store.identity().unwrap().unwrap();
+        save(
+            &mut store,
+            &[("a", &["api", "deployment_001"]), ("c", &[])],
+            2,
+        );
+        save(&mut store, &[("b", &["web"]), ("z", &["web"])], 3);
+        assert_eq!(store.identity().unwrap(), Some(identity));
+        assert_eq!(
+            ids(&store),
+            [
+                "deployment_001 b/web",
+                "deployment_002 c/web",
+                "deployment_003 a/api",
+                "deployment_004 a/deployment_001",
+                "deployment_005 z/web",
+                "namespace_001 /b",
+                "namespace_002 /c",
+                "namespace_003 /a",
+                "namespace_004 /z",
+            ]
+        );
+    }
+
+    #[test]
+    fn two_maps_differ() {
+        let identity = || {
+            let mut store = store();
+            let inventory = inventory_of(&[("a", &[])]);
+            store
+                .save_inventory(&inventory, Time::from_millis(1))
+                .unwrap();
+            store.identity().unwrap().unwrap()
+        };
+        let (one, other) = (identity(), identity());
+        assert!(one.epoch != other.epoch && one.cluster_id != other.cluster_id);
+    }
+
+    #[test]
+    fn the_payload_has_what_is_there_now_and_nothing_else() {
+        let mut store = store();
+        let payload = |store: &Store, detail| {
+            let mut body = Vec::new();
+            assert!(store.write_payload(detail, &mut body).unwrap());
+            serde_json::from_slice::<Value>(&body).unwrap()
+        };
+        let mut nothing = Vec::new();
+        assert!(
+            !store
+                .write_payload(Detail::Workloads, &mut nothing)
+                .unwrap()
+        );
+        assert!(nothing.is_empty());
+        for names in [
+            [("gone", ["x"].as_slice()), ("kept", &["y"])].as_slice(),
+            &[("kept", &["y", "z"])],
+        ] {
+            let inventory = inventory_of(names);
+            store
+                .save_inventory(&inventory, Time::from_millis(1))
+                .unwrap();
+        }
+        let whole = payload(&store, Detail::Workloads);
+        let keys = |value: &Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&whole["resources"]), ["namespace_002"]);
+        let workloads = &whole["resources"]["namespace_002"]["workloads"];
+        assert_eq!(keys(workloads), ["deployment_002", "deployment_003"]);
+        assert_eq!(whole["timestamp"], json!("1970-01-01T00:00:00.001Z"));
+        let narrow = payload(&store, Detail::Namespaces);
+        assert_eq!(narrow["resources"]["namespace_002"].get("workloads"), None);
+    }
+}
