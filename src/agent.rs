@@ -15,7 +15,7 @@ mod worker;
 use std::fmt;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, KubeconfigOptions, RetryPolicy, TransportKind};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -26,12 +26,15 @@ pub(crate) use heartbeat::{Heartbeat, Pulse};
 use crate::config::Config;
 use crate::store::{Opened, ProblemKind, Store, StoreError};
 use crate::time::Time;
-use beat::Beat;
+use beat::{Beat, Nudge};
 use state::State;
 use worker::Worker;
 
-/// After a signal the last status may take this long; the process must be gone within a second.
+/// After a signal the last status may take this long.
 const FAREWELL: Duration = Duration::from_millis(700);
+
+/// From the signal to the end of the process, whatever does not answer.
+const GRACE: Duration = Duration::from_millis(900);
 
 /// Why the agent cannot start. Whatever may mend itself later is no reason not to.
 #[derive(Debug)]
@@ -42,19 +45,61 @@ pub(crate) enum StartError {
     Thread(std::io::Error),
 }
 
+/// An agent that is up, and what it is stopped by.
+struct Running {
+    beat: thread::JoinHandle<()>,
+    clients: [Client; 2],
+    state: State,
+    to_beat: mpsc::Sender<Nudge>,
+}
+
 /// Runs until SIGTERM or SIGINT.
+///
+/// This thread only waits for the signal and for what is done about it, for a moment. All that
+/// could block is left to others: opening the database on a slow disk, a log that nobody reads.
 pub(crate) fn run(config: &Config) -> Result<(), StartError> {
     // First, so that a signal is not lost however early it comes.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(StartError::Signals)?;
+    let (outcome, started) = mpsc::channel();
+    let (settings, no_signals) = (config.clone(), signals.handle());
+    let worker = spawn("worker", move || match start(&settings) {
+        Ok((running, worker)) => {
+            drop(outcome.send(Ok(running)));
+            worker.run();
+        }
+        Err(error) => {
+            drop(outcome.send(Err(error)));
+            no_signals.close();
+        }
+    })?;
+    let signal = signals.forever().next();
+    let end = Instant::now() + GRACE;
+    let Ok(running) = started.recv_timeout(GRACE / 3) else {
+        // Still starting: there is nothing to take leave of.
+        return Ok(());
+    };
+    let running = running?;
+    let settings = config.clone();
+    let (done, wait) = mpsc::channel();
+    let stopping = spawn("stop", move || {
+        stop(&settings, &running, &worker, signal);
+        // Nobody waits any more when this is too late.
+        let _ = done.send(());
+    });
+    if stopping.is_ok() {
+        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Brings the agent up, all but the worker, which takes over the thread.
+fn start(config: &Config) -> Result<(Running, Worker), StartError> {
     log::info!(
         "kube9-operator {} starting in namespace {}",
         env!("CARGO_PKG_VERSION"),
         config.namespace
     );
-    let heartbeat = Heartbeat::claim(&config.db, &mut signals);
-    let Some(heartbeat) = heartbeat else {
-        return Ok(());
-    };
+    let heartbeat = Heartbeat::claim(&config.db);
     let beat_client = connect(config)?;
     let worker_client = connect(config)?;
     log::info!("cluster API: {}", beat_client.config().source);
@@ -81,12 +126,21 @@ pub(crate) fn run(config: &Config) -> Result<(), StartError> {
         to_worker,
         beat_inbox,
     );
+    let running = Running {
+        // The beat runs on until its channel says stop or closes, the worker until its client does.
+        beat: spawn("beat", move || beat.run())?,
+        clients: [worker_client, beat_client],
+        state,
+        to_beat,
+    };
+    Ok((running, worker))
+}
 
-    // The beat runs on until its channel says stop or closes, the worker until its client does.
-    let beat = spawn("beat", move || beat.run())?;
-    let worker = spawn("worker", move || worker.run())?;
-
-    let signal = signals.forever().next();
+fn stop(config: &Config, running: &Running, worker: &thread::JoinHandle<()>, signal: Option<i32>) {
+    drop(running.to_beat.send(Nudge::Stop));
+    for client in &running.clients {
+        client.shutdown_handle().shutdown();
+    }
     log::info!(
         "shutting down on {}",
         if signal == Some(SIGINT) {
@@ -95,18 +149,14 @@ pub(crate) fn run(config: &Config) -> Result<(), StartError> {
             "SIGTERM"
         }
     );
-    drop(to_beat.send(beat::Nudge::Stop));
-    worker_client.shutdown_handle().shutdown();
-    beat_client.shutdown_handle().shutdown();
-    say_farewell(config, &state);
+    say_farewell(config, &running.state);
     // Both have been freed from whatever they were blocked in; one that is still in a name
     // lookup ends with the process, and a transaction under way is rolled back by the next.
-    for thread in [beat, worker] {
+    for thread in [&running.beat, worker] {
         if !thread.is_finished() {
             thread::sleep(Duration::from_millis(50));
         }
     }
-    Ok(())
 }
 
 fn connect(config: &Config) -> Result<Client, StartError> {

@@ -170,7 +170,6 @@ mod tests {
 
     use kube_client_lite::KubeconfigOptions;
     use kube_sim::{Options, Sim};
-    use signal_hook::iterator::Signals;
 
     use super::*;
     use crate::config::Flags;
@@ -195,8 +194,7 @@ mod tests {
             context: None,
         };
         let client = super::super::client(&options).unwrap();
-        let mut signals = Signals::new([signal_hook::consts::SIGUSR1]).unwrap();
-        let heartbeat = Heartbeat::claim(&config.db, &mut signals).unwrap();
+        let heartbeat = Heartbeat::claim(&config.db);
         let (to_worker, _worker) = mpsc::channel();
         let (to_beat, inbox) = mpsc::channel();
         let state = State::new(CollectionStats::default());

@@ -10,8 +10,6 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::iterator::Signals;
-
 use crate::bounded;
 use crate::store::with_suffix;
 use crate::time::Time;
@@ -36,9 +34,9 @@ pub(crate) struct Pulse {
 }
 
 impl Heartbeat {
-    /// Takes the lock, waiting for another agent on the same database to leave; `None` when a
-    /// signal came first. Where no file can be made, the agent goes on without.
-    pub(crate) fn claim(db: &Path, signals: &mut Signals) -> Option<Self> {
+    /// Takes the lock, waiting for another agent on the same database to leave. Where no file can
+    /// be made, the agent goes on without.
+    pub(crate) fn claim(db: &Path) -> Self {
         let path = with_suffix(db, "-heartbeat");
         let file = match OpenOptions::new()
             .create(true)
@@ -52,7 +50,7 @@ impl Heartbeat {
                     "no heartbeat, so `health` will fail: {}: {error}",
                     path.display()
                 );
-                return Some(Self { file: None });
+                return Self { file: None };
             }
         };
         let mut told = false;
@@ -68,9 +66,6 @@ impl Heartbeat {
                         told = true;
                     }
                     thread::sleep(Duration::from_millis(200));
-                    if signals.pending().next().is_some() {
-                        return None;
-                    }
                 }
                 Err(TryLockError::Error(error)) => {
                     log::debug!("{}: no locks on this file system: {error}", path.display());
@@ -78,7 +73,7 @@ impl Heartbeat {
                 }
             }
         }
-        Some(Self { file: Some(file) })
+        Self { file: Some(file) }
     }
 
     pub(crate) fn write(&mut self, pulse: Pulse) {
@@ -126,8 +121,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = dir.path().join("kube9.db");
         assert_eq!(Pulse::read(&db), None);
-        let mut signals = Signals::new([signal_hook::consts::SIGUSR1]).unwrap();
-        let mut heartbeat = Heartbeat::claim(&db, &mut signals).unwrap();
+        let mut heartbeat = Heartbeat::claim(&db);
         let path = with_suffix(&db, "-heartbeat");
         let mut length = None;
         for (millis, ready) in [(1_000, false), (1_760_000_000_123, true)] {
