@@ -49,15 +49,19 @@ impl State {
         self.lock().stats = stats;
     }
 
+    /// The status to be written. That it could not be written before is left out: where this one is
+    /// read, it could.
     pub(crate) fn status(&self, config: &Config, shutting_down: bool, now: Time) -> Status {
         let api_key_configured = api_key::is_configured(&config.api_key_file);
-        let inner = self.lock();
+        let mut problems = self.lock().problems.clone();
+        problems.retain(|problem| problem.kind != ProblemKind::ConfigMap);
+        let stats = self.lock().stats.clone();
         let facts = Facts {
             api_key_configured,
             namespace: config.namespace.clone(),
-            problems: inner.problems.clone(),
+            problems,
             shutting_down,
-            stats: inner.stats.clone(),
+            stats,
         };
         Status::new(facts, now)
     }
@@ -68,8 +72,10 @@ impl State {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::config::Flags;
 
     #[test]
     fn only_changes_count_as_changes() {
@@ -79,5 +85,20 @@ mod tests {
         assert!(!state.note(ProblemKind::Cluster, Some("a")));
         assert!(state.note(ProblemKind::Cluster, Some("b")));
         assert!(state.note(ProblemKind::Cluster, None));
+    }
+    #[test]
+    fn a_status_that_is_read_does_not_say_that_it_cannot_be_written() {
+        let state = State::new(CollectionStats::default());
+        state.note(ProblemKind::ConfigMap, Some("cannot write ConfigMap"));
+        let flags = Flags {
+            api_key_file: Some("/nonexistent/apiKey".to_owned()),
+            ..Flags::default()
+        };
+        let config = Config::new(&flags, &|_| None).unwrap();
+        let status = state.status(&config, false, Time::from_millis(0));
+        assert_eq!(status.error, None);
+        state.note(ProblemKind::Forbidden, Some("not allowed to list pods"));
+        let status = state.status(&config, false, Time::from_millis(0));
+        assert_eq!(status.error.as_deref(), Some("not allowed to list pods"));
     }
 }
