@@ -91,9 +91,9 @@ impl Store {
         let connection = Connection::open_with_flags(path, flags).map_err(open)?;
         connection.busy_timeout(READER_PATIENCE).map_err(open)?;
         let store = Self { connection };
-        let version = store.schema_version().map_err(|_| StoreError::Damaged {
-            path: path.to_owned(),
-        })?;
+        let version = store
+            .schema_version()
+            .map_err(|error| error.on_opening(path))?;
         if version != migrations::LATEST {
             return Err(StoreError::OtherVersion {
                 path: path.to_owned(),
@@ -138,9 +138,7 @@ impl Store {
         store.check(path)?;
         store.migrate(path)?;
         // A sound file may still lack our tables; what else is missing is found out by its use.
-        store.stats().map_err(|_| StoreError::Damaged {
-            path: path.to_owned(),
-        })?;
+        store.stats().map_err(|error| error.on_opening(path))?;
         Ok(store)
     }
 
@@ -290,6 +288,24 @@ mod tests {
         let (store, opened) = Store::open(Path::new("/nonexistent/kube9.db")).unwrap();
         assert!(matches!(opened, Opened::InMemory { .. }), "{opened:?}");
         assert_eq!(store.schema_version().unwrap(), migrations::LATEST);
+    }
+
+    #[test]
+    fn a_locked_database_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        drop(Store::open(&path).unwrap());
+        let other = Connection::open(&path).unwrap();
+        other
+            .execute_batch("PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE")
+            .unwrap();
+        for error in [
+            Store::open_read_only(&path).err().unwrap(),
+            Store::open_file(&path).err().unwrap(),
+        ] {
+            assert!(!error.is_damage(), "{error}");
+            assert!(error.to_string().ends_with("database is locked"), "{error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -32,6 +32,32 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// What the failure of the first statement says about the file: that a disk is full or a file
+    /// locked does not make it damaged.
+    pub(super) fn on_opening(self, path: &Path) -> Self {
+        let path = path.to_owned();
+        match self {
+            Self::Statement(source)
+                if matches!(
+                    source.sqlite_error_code(),
+                    Some(
+                        ErrorCode::CannotOpen
+                            | ErrorCode::DatabaseBusy
+                            | ErrorCode::DatabaseLocked
+                            | ErrorCode::DiskFull
+                            | ErrorCode::OutOfMemory
+                            | ErrorCode::PermissionDenied
+                            | ErrorCode::ReadOnly
+                            | ErrorCode::SystemIoFailure
+                    )
+                ) =>
+            {
+                Self::Open { path, source }
+            }
+            _ => Self::Damaged { path },
+        }
+    }
+
     /// Whether a new file would be better than this one.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
