@@ -201,7 +201,7 @@ fn move_aside(path: &Path) {
         return;
     }
     log::warn!("the damaged database is now {}", aside.display());
-    for suffix in ["-wal", "-shm"] {
+    for suffix in ["-wal", "-shm", "-journal"] {
         // What belongs to the damaged file must not be applied to the new one.
         drop(std::fs::remove_file(with_suffix(path, suffix)));
     }

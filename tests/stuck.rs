@@ -1,4 +1,4 @@
-//! What is stuck for good: the agent goes all the same when it is told to.
+//! What is stuck for good: it is told, and the agent goes all the same when it must.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
@@ -60,4 +60,25 @@ fn leaves_while_the_start_waits_for_the_database() {
     let (status, took) = agent.stop();
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(took < MAX_EXIT, "{took:?}");
+}
+
+#[test]
+fn a_database_that_refuses_the_dashboard_is_told_before_the_next_collection() {
+    let home = Home::new();
+    let mut agent = home.start_and_collect(&[]);
+    agent.stop();
+    // A trigger refuses root, too, which no file mode does.
+    Connection::open(home.db())
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER refused BEFORE UPDATE ON document BEGIN SELECT raise(ABORT, 'refused'); END",
+        )
+        .unwrap();
+    let _agent = home.start(&[]);
+    let status = home.wait_for_health("degraded");
+    assert_eq!(
+        status["error"],
+        "database cannot be written: the database failed: refused"
+    );
+    assert_eq!(status["collectionStats"]["totalSuccessCount"], 1);
 }

@@ -115,7 +115,8 @@ impl Worker {
             .store
             .problems()
             .is_ok_and(|problems| !problems.is_empty());
-        tell(self.store.forget_problems());
+        let forgotten = self.store.forget_problems();
+        self.kept(forgotten);
     }
 
     /// Notes a problem, or that it is gone, where both the status and queries see it.
@@ -126,8 +127,19 @@ impl Worker {
         }
     }
 
+    /// The agent goes on without what could not be kept, and says so until a collection can be.
+    fn kept(&mut self, result: Result<(), StoreError>) {
+        if let Err(error) = result {
+            log::error!("{error}");
+            let message = format!("database cannot be written: {error}");
+            self.note(ProblemKind::Database, Some(&message));
+        }
+    }
+
     fn persist(&self, kind: ProblemKind, message: Option<&str>) {
-        tell(self.store.set_problem(kind, message, Time::now()));
+        if let Err(error) = self.store.set_problem(kind, message, Time::now()) {
+            log::error!("{error}");
+        }
     }
 
     /// At once when the last good collection is older than the interval or left problems, else at
@@ -180,7 +192,8 @@ impl Worker {
                 let wait = self.backoff.next();
                 let told = explained(&error, &self.client);
                 log::warn!("the collection failed, next in {}s: {told}", wait.as_secs());
-                tell(self.store.record_failure());
+                let recorded = self.store.record_failure();
+                self.kept(recorded);
                 self.note_failure(&error);
                 self.update_stats();
                 wait
@@ -196,13 +209,7 @@ impl Worker {
         self.note(ProblemKind::Forbidden, forbidden(collected).as_deref());
         match self.store.save_inventory(&collected.inventory, now) {
             Ok(()) => self.note(ProblemKind::Database, None),
-            Err(error) => {
-                log::error!("{error}");
-                self.note(
-                    ProblemKind::Database,
-                    Some(&format!("database cannot be written: {error}")),
-                );
-            }
+            failed => self.kept(failed),
         }
         self.update_stats();
         self.refresh_dashboard();
@@ -233,10 +240,10 @@ impl Worker {
                 return;
             }
         };
-        tell(
-            self.store
-                .put_document(dashboard::DOCUMENT, &document, Time::now()),
-        );
+        let put = self
+            .store
+            .put_document(dashboard::DOCUMENT, &document, Time::now());
+        self.kept(put);
         match dashboard::publish(&self.client, &self.namespace, &document) {
             Ok(()) => self.dashboard_is_old = false,
             Err(Error::Shutdown) => {}
@@ -275,13 +282,6 @@ impl Worker {
             Ok(stats) => self.state.set_stats(stats),
             Err(error) => log::error!("{error}"),
         }
-    }
-}
-
-/// The agent goes on without its database; what could not be kept is said and no more.
-fn tell(result: Result<(), StoreError>) {
-    if let Err(error) = result {
-        log::error!("{error}");
     }
 }
 
