@@ -12,6 +12,8 @@ mod names;
 mod problem;
 mod stats;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,7 +90,12 @@ impl Store {
             source,
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(open)?;
+        let connection = if is_at_rest(path) {
+            Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)
+        } else {
+            Connection::open_with_flags(path, flags)
+        };
+        let connection = connection.map_err(open)?;
         connection.busy_timeout(READER_PATIENCE).map_err(open)?;
         let store = Self { connection };
         let version = store
@@ -179,6 +186,34 @@ impl Store {
             .query_row("PRAGMA user_version", [], |row| row.get(0))?;
         Ok(version)
     }
+}
+
+/// Whether this is a database in WAL mode that nobody has open, and that is whole without its log.
+///
+/// SQLite would make the log to read it: that takes a directory that can be written, and leaves
+/// files behind that belong to the reader, not to the agent.
+fn is_at_rest(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    // https://www.sqlite.org/fileformat.html#file_format_version_numbers
+    read.is_ok() && header.ends_with(&[2, 2]) && !with_suffix(path, "-wal").exists()
+}
+
+/// The database as <https://www.sqlite.org/uri.html> names one that does not change.
+fn immutable(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    if path.is_absolute() {
+        uri += "//";
+    }
+    for character in path.to_string_lossy().chars() {
+        match character {
+            '%' => uri += "%25",
+            '?' => uri += "%3f",
+            '#' => uri += "%23",
+            other => uri.push(other),
+        }
+    }
+    uri + "?immutable=1"
 }
 
 /// The database's size on disk with its write-ahead log, in bytes.
@@ -288,6 +323,25 @@ mod tests {
         let (store, opened) = Store::open(Path::new("/nonexistent/kube9.db")).unwrap();
         assert!(matches!(opened, Opened::InMemory { .. }), "{opened:?}");
         assert_eq!(store.schema_version().unwrap(), migrations::LATEST);
+    }
+
+    #[test]
+    fn a_reader_leaves_no_files_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b%20?#.db");
+        drop(Store::open(&path).unwrap());
+        let files = || std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files(), 1, "the last to leave has tidied up");
+        let reader = Store::open_read_only(&path).unwrap();
+        assert_eq!(reader.stats().unwrap(), CollectionStats::default());
+        assert_eq!(files(), 1);
+
+        // A log that a killed agent left is read.
+        let (writer, _) = Store::open(&path).unwrap();
+        writer.record_failure().unwrap();
+        assert!(files() > 1);
+        let reader = Store::open_read_only(&path).unwrap();
+        assert_eq!(reader.stats().unwrap().total_failure_count, 1);
     }
 
     #[test]
