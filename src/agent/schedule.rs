@@ -47,6 +47,13 @@ impl Schedule {
             last > now || last.elapsed(now).as_millis() >= self.interval.unsigned_abs().into()
         })
     }
+
+    /// Whether to wait no longer for a turn planned for `turn`: the clock went past it while the
+    /// machine slept, when no timer runs, or was set back so far that it is no turn any more.
+    pub(crate) fn is_missed(&self, turn: Time, now: Time) -> bool {
+        let left = turn.as_millis().saturating_sub(now.as_millis());
+        left <= 0 || left > self.interval
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +94,27 @@ mod tests {
             assert!(
                 (810..=1190).contains(clusters),
                 "{clusters} clusters in minute {minute}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_turn_is_missed_when_the_machine_slept_or_the_clock_was_set() {
+        let schedule = Schedule::new(HOUR, "x");
+        let turn = Time::from_millis(10_000_000);
+        for (now, missed) in [
+            (9_999_999, false),
+            (10_000_000, true),
+            (900_000_000_000, true),
+            (6_400_000, false),
+            (6_399_999, true),
+            (-900_000_000_000, true),
+            (i64::MIN, true),
+        ] {
+            assert_eq!(
+                schedule.is_missed(turn, Time::from_millis(now)),
+                missed,
+                "{now}"
             );
         }
     }

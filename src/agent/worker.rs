@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     backoff: Backoff,
     /// The agent before this one left with something wrong.
     inherited: bool,
+    /// When the next collection is due, by the clock; none while failures put it off.
+    turn: Option<Time>,
     /// Why the last collection failed.
     failure: Option<String>,
     /// The last refresh of the dashboard reached nobody.
@@ -67,6 +69,7 @@ impl Worker {
             to_beat,
             backoff: Backoff::default(),
             inherited: false,
+            turn: None,
             failure: None,
             dashboard_is_old: false,
         }
@@ -77,7 +80,8 @@ impl Worker {
         let mut refresh_at = Instant::now();
         while !self.client.shutdown_handle().is_shut_down() {
             let now = Instant::now();
-            if now >= collect_at {
+            // Looked at whenever the dashboard is refreshed, at least.
+            if now >= collect_at || self.missed_its_turn() {
                 let wait = self.collect();
                 collect_at = Instant::now() + wait;
                 if !self.backoff.is_failing() {
@@ -155,7 +159,23 @@ impl Worker {
         if self.inherited || schedule.is_overdue(last, now) {
             return Instant::now();
         }
-        Instant::now() + self.schedule().wait(now)
+        Instant::now() + self.next_turn()
+    }
+
+    /// How long to wait for the next turn.
+    fn next_turn(&mut self) -> Duration {
+        let schedule = self.schedule();
+        let now = Time::now();
+        let wait = schedule.wait(now);
+        let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        self.turn = Some(Time::from_millis(now.as_millis().saturating_add(millis)));
+        wait
+    }
+
+    fn missed_its_turn(&self) -> bool {
+        let schedule = Schedule::new(self.sync_interval, "");
+        self.turn
+            .is_some_and(|turn| schedule.is_missed(turn, Time::now()))
     }
 
     /// The cluster's place in the interval. It is asked for until it is known.
@@ -180,12 +200,13 @@ impl Worker {
             exclude: self.excluded.clone(),
         };
         let started = Instant::now();
+        self.turn = None;
         match cluster::collect(&self.client, &options) {
             Ok(collected) => {
                 self.backoff.reset();
                 self.keep(&collected);
                 log::info!("collected the cluster in {:?}", started.elapsed());
-                self.schedule().wait(Time::now())
+                self.next_turn()
             }
             Err(Error::Shutdown) => Duration::ZERO,
             Err(error) => {
