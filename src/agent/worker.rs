@@ -91,6 +91,8 @@ impl Worker {
                 self.refresh_dashboard();
                 refresh_at = Instant::now() + DASHBOARD_INTERVAL;
             }
+            // Idle for minutes: the beat keeps a connection, and one is enough.
+            self.client.disconnect();
             let until = collect_at.min(refresh_at);
             match self
                 .inbox

@@ -74,6 +74,8 @@ struct AgentOf {
     agent: ureq::Agent,
     stamp: Stamp,
     generation: u64,
+    /// By which the shutdown handle knows it.
+    number: u64,
     /// The files have changed into something unusable, and that was said.
     stale: bool,
 }
@@ -165,6 +167,17 @@ impl Client {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// Closes idle connections and forgets the TLS state behind them, some 150 KiB; the next call
+    /// connects anew. For tools that call seldom.
+    ///
+    /// A call that is under way on another thread goes on, but [`Shutdown`] can no longer free it.
+    pub fn disconnect(&self) {
+        let agent = self.connection().agent.take();
+        if let Some(agent) = agent {
+            self.inner.shutdown.forget(agent.number);
+        }
     }
 
     /// The verbs on a resource, in all namespaces.
@@ -369,11 +382,12 @@ impl Client {
             (Err(error), _) => return Err(error.into()),
         };
         let agent = build_agent(config, &loaded, client.as_deref())?;
-        self.inner.shutdown.register(&agent);
+        let number = self.inner.shutdown.register(&agent);
         connection.agent = Some(AgentOf {
             agent: agent.clone(),
             stamp,
             generation,
+            number,
             stale: false,
         });
         Ok((agent, authorization))

@@ -26,7 +26,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     down: bool,
-    agents: Vec<ureq::Agent>,
+    agents: Vec<(u64, ureq::Agent)>,
+    registered: u64,
 }
 
 impl Shutdown {
@@ -38,7 +39,7 @@ impl Shutdown {
             std::mem::take(&mut state.agents)
         };
         self.inner.wake.notify_all();
-        for agent in agents {
+        for (_, agent) in agents {
             agent.shutdown();
         }
     }
@@ -72,21 +73,30 @@ impl Shutdown {
         false
     }
 
-    /// Takes charge of a new agent. The oldest beyond [`GENERATIONS`] is ended: whatever still
+    /// Takes charge of a new agent and gives it a number. The oldest beyond [`GENERATIONS`] is ended: whatever still
     /// runs on it has outlived two rotations of certificates.
-    pub(crate) fn register(&self, agent: &ureq::Agent) {
-        let retired = {
+    pub(crate) fn register(&self, agent: &ureq::Agent) -> u64 {
+        let (number, retired) = {
             let mut state = self.lock();
-            if state.down {
-                Some(agent.clone())
+            state.registered += 1;
+            let number = state.registered;
+            let retired = if state.down {
+                Some((number, agent.clone()))
             } else {
-                state.agents.push(agent.clone());
+                state.agents.push((number, agent.clone()));
                 (state.agents.len() > GENERATIONS).then(|| state.agents.remove(0))
-            }
+            };
+            (number, retired)
         };
-        if let Some(retired) = retired {
+        if let Some((_, retired)) = retired {
             retired.shutdown();
         }
+        number
+    }
+
+    /// Gives up an agent, and with it its idle connections.
+    pub(crate) fn forget(&self, number: u64) {
+        self.lock().agents.retain(|(other, _)| *other != number);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

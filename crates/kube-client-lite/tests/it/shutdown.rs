@@ -134,3 +134,24 @@ fn before_anything() {
     assert!(matches!(clone.version(), Err(Error::Shutdown)));
     assert_eq!(sim.connections(), 0);
 }
+
+#[test]
+fn a_disconnected_client_connects_anew_and_is_freed_as_before() {
+    let sim = recorded();
+    let client = client(&sim);
+    let connections = || {
+        client.version().unwrap();
+        sim.connections()
+    };
+    let first = connections();
+    assert_eq!(connections(), first, "the connection is kept");
+    client.disconnect();
+    client.disconnect();
+    assert_eq!(connections(), first + 1);
+
+    let long = FaultAction::HangBeforeHeader(LONG);
+    frees(Some(&long), |client| {
+        client.disconnect();
+        list(client)
+    });
+}
