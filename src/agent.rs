@@ -17,6 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kube_client_lite::config::Timeouts;
 use kube_client_lite::{Client, Error, KubeconfigOptions, RetryPolicy, TransportKind};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -35,6 +36,14 @@ const FAREWELL: Duration = Duration::from_millis(700);
 
 /// From the signal to the end of the process, whatever does not answer.
 const GRACE: Duration = Duration::from_millis(900);
+
+/// How long a beat may take, all together well below what `health` takes for dead: a server that
+/// drips a byte a second would hold it up for minutes.
+const OF_A_BEAT: Timeouts = Timeouts {
+    connect: Duration::from_secs(10),
+    read: Duration::from_secs(15),
+    answer: Duration::from_secs(20),
+};
 
 /// Why the agent cannot start. Whatever may mend itself later is no reason not to.
 #[derive(Debug)]
@@ -100,8 +109,8 @@ fn start(config: &Config) -> Result<(Running, Worker), StartError> {
         config.namespace
     );
     let heartbeat = Heartbeat::claim(&config.db);
-    let beat_client = connect(config)?;
-    let worker_client = connect(config)?;
+    let beat_client = connect(config, OF_A_BEAT).map_err(StartError::Client)?;
+    let worker_client = connect(config, Timeouts::default()).map_err(StartError::Client)?;
     log::info!("cluster API: {}", beat_client.config().source);
     let (store, opened) = Store::open(&config.db).map_err(StartError::Store)?;
     let state = State::new(store.stats().map_err(StartError::Store)?);
@@ -159,18 +168,19 @@ fn stop(config: &Config, running: &Running, worker: &thread::JoinHandle<()>, sig
     }
 }
 
-fn connect(config: &Config) -> Result<Client, StartError> {
+fn connect(config: &Config, timeouts: Timeouts) -> Result<Client, Error> {
     let options = KubeconfigOptions {
         path: config.kubeconfig.clone(),
         context: config.context.clone(),
     };
-    client(&options).map_err(StartError::Client)
+    client(&options, timeouts)
 }
 
 /// A client of the cluster the settings name.
-pub(crate) fn client(options: &KubeconfigOptions) -> Result<Client, Error> {
+pub(crate) fn client(options: &KubeconfigOptions, timeouts: Timeouts) -> Result<Client, Error> {
     let mut config = kube_client_lite::Config::infer(options)?;
     config.user_agent = format!("kube9-operator/{}", env!("CARGO_PKG_VERSION"));
+    config.timeouts = timeouts;
     Client::new(config)
 }
 
@@ -221,15 +231,16 @@ fn spawn(
 
 /// Tells the clients that the agent is going, if the API server answers at once.
 fn say_farewell(config: &Config, state: &State) {
-    let Ok(client) = connect(config) else { return };
-    let mut quick = client.config().clone();
-    quick.timeouts.connect = FAREWELL / 2;
-    quick.timeouts.read = FAREWELL / 2;
-    quick.timeouts.answer = FAREWELL / 2;
+    let timeouts = Timeouts {
+        connect: FAREWELL / 2,
+        read: FAREWELL / 2,
+        answer: FAREWELL / 2,
+    };
     let status = state.status(config, true, Time::now());
+    let config = config.clone();
     let (done, wait) = mpsc::channel();
     let farewell = move || {
-        let result = Client::new(quick)
+        let result = connect(&config, timeouts)
             .and_then(|client| status.publish(&client.with_retry(RetryPolicy::NEVER)));
         drop(done.send(result));
     };
@@ -256,3 +267,20 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_that_is_dripped_at_is_over_before_the_agent_looks_dead() {
+        let Timeouts {
+            connect,
+            read,
+            answer,
+        } = OF_A_BEAT;
+        // To send it, and to hear the header and then the body.
+        let slowest = connect + read + answer + answer;
+        assert!(beat::PULSE + slowest < heartbeat::MAX_AGE);
+    }
+}

@@ -21,7 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// A heartbeat is written this often, however seldom the status is: `health` takes one of three
 /// minutes for a dead agent, and a status may be four apart.
-const PULSE: Duration = Duration::from_secs(60);
+pub(super) const PULSE: Duration = Duration::from_secs(60);
 
 /// The beat's inbox.
 pub(crate) enum Nudge {
@@ -169,6 +169,7 @@ mod tests {
     use std::sync::mpsc;
 
     use kube_client_lite::KubeconfigOptions;
+    use kube_client_lite::config::Timeouts;
     use kube_sim::{Options, Sim};
 
     use super::*;
@@ -193,7 +194,7 @@ mod tests {
             path: Some(dir.path().join("kubeconfig")),
             context: None,
         };
-        let client = super::super::client(&options).unwrap();
+        let client = super::super::client(&options, Timeouts::default()).unwrap();
         let heartbeat = Heartbeat::claim(&config.db);
         let (to_worker, _worker) = mpsc::channel();
         let (to_beat, inbox) = mpsc::channel();

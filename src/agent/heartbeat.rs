@@ -15,7 +15,7 @@ use crate::store::with_suffix;
 use crate::time::Time;
 
 /// A heartbeat older than this means that the agent hangs or is gone: three beats.
-const MAX_AGE: Duration = Duration::from_secs(180);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(180);
 
 const READY: &str = "ready   ";
 const STARTING: &str = "starting";

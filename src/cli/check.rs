@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kube_client_lite::KubeconfigOptions;
+use kube_client_lite::config::Timeouts;
 use serde::Deserialize;
 
 use super::args::Check;
@@ -33,7 +34,7 @@ pub(crate) fn run(check: &Check, env: Env<'_>) -> Result<ExitCode, Failure> {
         path: config.kubeconfig.clone(),
         context: config.context.clone(),
     };
-    let client = agent::client(&options).map_err(Failure::failed)?;
+    let client = agent::client(&options, Timeouts::default()).map_err(Failure::failed)?;
     let version = client.version().map_err(Failure::failed)?;
     output::answer(&format!(
         "ok: the API server answers, version {}",
