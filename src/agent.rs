@@ -25,7 +25,7 @@ use signal_hook::iterator::Signals;
 pub(crate) use heartbeat::{Heartbeat, Pulse};
 
 use crate::config::Config;
-use crate::store::{Opened, ProblemKind, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::time::Time;
 use beat::{Beat, Nudge};
 use state::State;
@@ -126,7 +126,7 @@ fn start(config: &Config) -> Result<(Running, Worker), StartError> {
         worker_inbox,
     );
     worker.forget_problems();
-    note_database(&mut worker, opened);
+    worker.note_opened(opened);
     let beat = Beat::new(
         config,
         &beat_client,
@@ -196,24 +196,6 @@ fn explained(error: &Error, client: &Client) -> String {
             client.config().source
         ),
         other => other.to_string(),
-    }
-}
-
-fn note_database(worker: &mut Worker, opened: Opened) {
-    match opened {
-        Opened::Usable => {}
-        Opened::Rebuilt { reason } => {
-            log::warn!("{reason}; started a new one");
-            worker.note(
-                ProblemKind::Database,
-                Some(&format!("database rebuilt: {reason}")),
-            );
-        }
-        Opened::InMemory { reason } => {
-            log::error!("{reason}; going on without a file, queries will not work");
-            let message = format!("database unusable, nothing survives a restart: {reason}");
-            worker.note(ProblemKind::NoDatabase, Some(&message));
-        }
     }
 }
 

@@ -57,24 +57,33 @@ impl Store {
     /// A damaged file is moved aside and a new one made; when not even that works, the agent
     /// goes on with a database in memory. Only a failure of SQLite itself is an error.
     pub(crate) fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
-        let first = match Self::open_file(path) {
-            Ok(store) => return Ok((store, Opened::Usable)),
-            Err(error) => error,
-        };
-        if first.is_damage() && path.exists() {
-            move_aside(path);
-            if let Ok(store) = Self::open_file(path) {
-                let reason = first.to_string();
-                return Ok((store, Opened::Rebuilt { reason }));
-            }
+        match Self::open_file(path) {
+            Ok(store) => Ok((store, Opened::Usable)),
+            Err(error) if error.is_damage() && path.exists() => Self::rebuild(path, &error),
+            Err(error) => Self::open_in_memory(path, &error),
         }
+    }
+
+    /// Moves a damaged database aside and makes a new one.
+    pub(crate) fn rebuild(path: &Path, damage: &StoreError) -> Result<(Self, Opened), StoreError> {
+        move_aside(path);
+        match Self::open_file(path) {
+            Ok(store) => {
+                let reason = damage.to_string();
+                Ok((store, Opened::Rebuilt { reason }))
+            }
+            Err(_) => Self::open_in_memory(path, damage),
+        }
+    }
+
+    fn open_in_memory(path: &Path, why: &StoreError) -> Result<(Self, Opened), StoreError> {
         let connection = Connection::open_in_memory().map_err(|source| StoreError::Open {
             path: PathBuf::from(":memory:"),
             source,
         })?;
         let mut store = Self { connection };
         store.migrate(path)?;
-        let reason = first.to_string();
+        let reason = why.to_string();
         Ok((store, Opened::InMemory { reason }))
     }
 
@@ -142,15 +151,14 @@ impl Store {
             );
         }
         let mut store = Self { connection };
-        store.check(path)?;
         store.migrate(path)?;
         // A sound file may still lack our tables; what else is missing is found out by its use.
         store.stats().map_err(|error| error.on_opening(path))?;
         Ok(store)
     }
 
-    /// A quick look for damage, before anything is built on it.
-    fn check(&self, path: &Path) -> Result<(), StoreError> {
+    /// Looks through the whole database for damage, which takes a while on a slow disk.
+    pub(crate) fn verify(&self, path: &Path) -> Result<(), StoreError> {
         let verdict: String = self
             .connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -251,7 +259,8 @@ fn move_aside(path: &Path) {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
         .map(|entry| entry.path())
         .collect();
-    kept.sort();
+    // By time: of a shorter number, or one from before the clock was set, first.
+    kept.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     for old in kept.iter().rev().skip(KEPT_DAMAGED) {
         drop(std::fs::remove_file(old));
     }
@@ -303,6 +312,27 @@ mod tests {
             })
             .count();
         assert_eq!(kept, KEPT_DAMAGED);
+    }
+
+    #[test]
+    fn damage_inside_is_found_by_looking_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        let (store, _) = Store::open(&path).unwrap();
+        store.verify(&path).unwrap();
+        drop(store);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let page = bytes.len() - 4096;
+        bytes.get_mut(page..).unwrap().fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let (store, opened) = Store::open(&path).unwrap();
+        assert_eq!(opened, Opened::Usable);
+        let damage = store.verify(&path).unwrap_err();
+        assert!(damage.is_damage(), "{damage}");
+        drop(store);
+        let (store, opened) = Store::rebuild(&path, &damage).unwrap();
+        assert!(matches!(opened, Opened::Rebuilt { .. }), "{opened:?}");
+        store.verify(&path).unwrap();
     }
 
     #[test]

@@ -283,7 +283,7 @@ fn a_directory_where_the_database_should_be() {
     assert!(home.db().is_dir());
 }
 
-/// A file system of 128 KiB, where one may be mounted.
+/// A file system of 512 KiB, where one may be mounted.
 struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
@@ -291,7 +291,7 @@ impl SmallDisk {
         std::fs::create_dir(path).unwrap();
         let mut command = Command::new("mount");
         let output = command
-            .args(["-t", "tmpfs", "-o", "size=128k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
             .arg(path)
             .output();
         match output {

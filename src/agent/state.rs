@@ -45,6 +45,10 @@ impl State {
         true
     }
 
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.lock().problems.clone()
+    }
+
     pub(crate) fn set_stats(&self, stats: CollectionStats) {
         self.lock().stats = stats;
     }

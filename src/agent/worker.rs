@@ -1,6 +1,7 @@
 //! The worker: collects the cluster, keeps the database, publishes the dashboard.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::state::State;
 use crate::cluster::{self, CollectOptions, Collected};
 use crate::config::Config;
 use crate::publish::dashboard;
-use crate::store::{ProblemKind, Store, StoreError};
+use crate::store::{Opened, ProblemKind, Store, StoreError};
 use crate::time::Time;
 
 const DASHBOARD_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -29,6 +30,7 @@ pub(crate) enum Message {
 
 pub(crate) struct Worker {
     client: Client,
+    db: PathBuf,
     excluded: BTreeSet<String>,
     inbox: Receiver<Message>,
     namespace: String,
@@ -38,6 +40,10 @@ pub(crate) struct Worker {
     sync_interval: Duration,
     to_beat: Sender<Nudge>,
     backoff: Backoff,
+    /// What is wrong inside of the database, until it is rebuilt.
+    damage: Option<StoreError>,
+    /// There is no file, so far.
+    in_memory: bool,
     /// The agent before this one left with something wrong.
     inherited: bool,
     /// When the next collection is due, by the clock; none while failures put it off.
@@ -59,6 +65,7 @@ impl Worker {
     ) -> Self {
         Self {
             client,
+            db: config.db.clone(),
             excluded: config.exclude_namespaces.clone(),
             inbox,
             namespace: config.namespace.clone(),
@@ -68,6 +75,8 @@ impl Worker {
             sync_interval: config.sync_interval,
             to_beat,
             backoff: Backoff::default(),
+            damage: None,
+            in_memory: false,
             inherited: false,
             turn: None,
             failure: None,
@@ -76,9 +85,15 @@ impl Worker {
     }
 
     pub(crate) fn run(mut self) {
+        // Not before: the first status does not wait for a slow disk.
+        let verified = self.store.verify(&self.db);
+        if !self.in_memory {
+            self.kept(verified);
+        }
         let mut collect_at = self.first_collection();
         let mut refresh_at = Instant::now();
         while !self.client.shutdown_handle().is_shut_down() {
+            self.mend_database();
             let now = Instant::now();
             // Looked at whenever the dashboard is refreshed, at least.
             if now >= collect_at || self.missed_its_turn() {
@@ -139,6 +154,53 @@ impl Worker {
             log::error!("{error}");
             let message = format!("database cannot be written: {error}");
             self.note(ProblemKind::Database, Some(&message));
+            if error.is_damage() {
+                self.damage = Some(error);
+            }
+        }
+    }
+
+    /// Rebuilds a database that turned out to be damaged, and looks whether one can be kept on
+    /// disk by now where none could: a disk that was full, a lock that was held.
+    fn mend_database(&mut self) {
+        let opened = match self.damage.take() {
+            Some(damage) => Store::rebuild(&self.db, &damage),
+            None if self.in_memory => Store::open(&self.db),
+            None => return,
+        };
+        match opened {
+            Ok((_, Opened::InMemory { .. })) if self.in_memory => {}
+            Ok((store, opened)) => self.take_database(store, opened),
+            Err(error) => log::error!("{error}"),
+        }
+    }
+
+    fn take_database(&mut self, store: Store, opened: Opened) {
+        self.store = store;
+        self.forget_problems();
+        for problem in self.state.problems() {
+            self.persist(problem.kind, Some(&problem.message));
+        }
+        self.note_opened(opened);
+        self.update_stats();
+    }
+
+    /// Tells how opening the database went, unless it went well.
+    pub(crate) fn note_opened(&mut self, opened: Opened) {
+        self.in_memory = matches!(opened, Opened::InMemory { .. });
+        match opened {
+            Opened::Usable => self.note(ProblemKind::NoDatabase, None),
+            Opened::Rebuilt { reason } => {
+                log::warn!("{reason}; started a new one");
+                let message = format!("database rebuilt: {reason}");
+                self.note(ProblemKind::NoDatabase, None);
+                self.note(ProblemKind::Database, Some(&message));
+            }
+            Opened::InMemory { reason } => {
+                log::error!("{reason}; going on without a file, queries will not work");
+                let message = format!("database unusable, nothing survives a restart: {reason}");
+                self.note(ProblemKind::NoDatabase, Some(&message));
+            }
         }
     }
 
@@ -268,11 +330,20 @@ impl Worker {
             .put_document(dashboard::DOCUMENT, &document, Time::now());
         self.kept(put);
         match dashboard::publish(&self.client, &self.namespace, &document) {
-            Ok(()) => self.dashboard_is_old = false,
+            Ok(()) => {
+                self.dashboard_is_old = false;
+                self.note(ProblemKind::Dashboard, None);
+            }
             Err(Error::Shutdown) => {}
             Err(error) => {
                 log::warn!("the dashboard was not written: {error}");
                 self.dashboard_is_old = true;
+                // No answer is the beat's to tell.
+                if error.status_code().is_some() {
+                    let message =
+                        format!("cannot write ConfigMap {}: {error}", dashboard::CONFIG_MAP);
+                    self.note(ProblemKind::Dashboard, Some(&message));
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::cluster;
 use crate::json;
 use crate::time::Time;
 
-const CONFIG_MAP: &str = "kube9-dashboard-data";
+pub(crate) const CONFIG_MAP: &str = "kube9-dashboard-data";
 
 /// The name under which the store keeps it.
 pub(crate) const DOCUMENT: &str = "dashboard";

@@ -133,6 +133,7 @@ const fn health_of(kind: ProblemKind) -> Health {
         ProblemKind::Cluster | ProblemKind::NoDatabase => Health::Unhealthy,
         ProblemKind::Collection
         | ProblemKind::ConfigMap
+        | ProblemKind::Dashboard
         | ProblemKind::Database
         | ProblemKind::Forbidden => Health::Degraded,
     }

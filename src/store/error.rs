@@ -89,7 +89,7 @@ impl fmt::Display for StoreError {
             Self::OtherVersion { path, found, known } => write!(
                 f,
                 "the database {} has schema version {found}, this build knows {known}: \
-                 run the query with the agent's own version",
+                 another version of the agent made it",
                 path.display()
             ),
             Self::Statement(source) => write!(f, "the database failed: {source}"),

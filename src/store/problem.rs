@@ -14,8 +14,10 @@ pub(crate) enum ProblemKind {
     Collection,
     /// Some kinds may not be listed.
     Forbidden,
-    /// A ConfigMap of the agent's cannot be written.
+    /// The ConfigMap of the status cannot be written.
     ConfigMap,
+    /// The ConfigMap of the dashboard cannot be written.
+    Dashboard,
 }
 
 /// One problem, as the status tells it.
@@ -26,13 +28,14 @@ pub(crate) struct Problem {
 }
 
 impl ProblemKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::NoDatabase,
         Self::Cluster,
         Self::Database,
         Self::Collection,
         Self::Forbidden,
         Self::ConfigMap,
+        Self::Dashboard,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -43,6 +46,7 @@ impl ProblemKind {
             Self::Collection => "collection",
             Self::Forbidden => "forbidden",
             Self::ConfigMap => "configmap",
+            Self::Dashboard => "dashboard",
         }
     }
 }
