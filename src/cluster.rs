@@ -23,7 +23,7 @@ mod view;
 pub(crate) use collect::{CollectOptions, Collected, collect};
 pub(crate) use dashboard::{Dashboard, dashboard};
 #[cfg(test)]
-pub(crate) use fold::inventory_of;
+pub(crate) use fold::{inventory_of, inventory_of_jobs};
 pub(crate) use identity::identity;
 pub(crate) use inventory::{ClusterFigures, Inventory, Namespace, Workload, WorkloadKind};
 pub(crate) use signal::Signal;

@@ -439,6 +439,27 @@ pub(crate) fn inventory_of(namespaces: &[(&str, &[&str])]) -> Inventory {
     fold.finish(None)
 }
 
+/// An inventory of Jobs that belong to nothing, for tests elsewhere.
+#[cfg(test)]
+pub(crate) fn inventory_of_jobs(namespace: &str, jobs: &[&str]) -> Inventory {
+    use serde_json::json;
+
+    use super::listing::tests::feed;
+    use super::listing::{Jobs, Namespaces};
+
+    let mut fold = Fold::default();
+    feed(
+        &mut fold,
+        Namespaces,
+        &[json!({"metadata": {"name": namespace}})],
+    );
+    for name in jobs {
+        let job = json!({"metadata": {"name": name, "namespace": namespace}});
+        feed(&mut fold, Jobs, &[job]);
+    }
+    fold.finish(None)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -10,7 +10,7 @@ use super::view::{self, Object as _};
 
 /// Objects of one kind beyond this many are not counted: no cluster can hold them, so the server, or
 /// what claims to be it, is at fault.
-const MAX_OBJECTS: u64 = 10_000_000;
+const MAX_OBJECTS: u64 = 1_000_000;
 
 /// The longest excerpt of an error or a name that is logged, in characters.
 const MAX_LOGGED: usize = 200;

@@ -31,6 +31,7 @@ impl Store {
         upsert_namespaces(&transaction, inventory)?;
         upsert_workloads(&transaction, inventory)?;
         delete_gone(&transaction, inventory)?;
+        names::forget_old_jobs(&transaction, now)?;
         transaction.execute(
             "INSERT INTO document (name, body, updated_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
@@ -51,6 +52,8 @@ impl Store {
         detail: Detail,
         out: &mut impl Write,
     ) -> Result<bool, StoreError> {
+        // All of it from one collection, though the agent may store the next meanwhile.
+        let _snapshot = self.connection.unchecked_transaction()?;
         let (Some(identity), Some(taken), Some(cluster)) = (
             self.identity()?,
             self.stats()?.last_success_time,

@@ -52,7 +52,11 @@ const STEPS: &[&str] = &[
          first_seen INTEGER NOT NULL,    -- ms since 1970
          PRIMARY KEY (kind, namespace, name)
      ) STRICT, WITHOUT ROWID;
-     CREATE UNIQUE INDEX name_number ON name (kind, number);",
+     CREATE UNIQUE INDEX name_number ON name (kind, number);
+     CREATE TABLE counter (
+         kind TEXT PRIMARY KEY,
+         last INTEGER NOT NULL           -- the number given last
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The version this build reads and writes.

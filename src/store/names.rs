@@ -1,13 +1,18 @@
 //! The map of names: which opaque id stands for which namespace or workload. It never leaves the
 //! cluster.
 
+use std::time::Duration;
+
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{Store, StoreError};
-use crate::cluster::Inventory;
+use crate::cluster::{Inventory, WorkloadKind};
 use crate::privacy::id::{ClusterId, Epoch, Kind, OpaqueId};
 use crate::time::Time;
+
+/// How long the name of a Job that is gone keeps its id.
+const JOB_NAMES_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// One line of the map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,19 +83,47 @@ pub(super) fn assign(
     now: Time,
 ) -> Result<(), StoreError> {
     begin_map(transaction, now)?;
-    let mut insert = transaction.prepare(
-        "INSERT INTO name (kind, namespace, name, number, first_seen)
-         SELECT ?1, ?2, ?3, 1 + coalesce((SELECT max(number) FROM name WHERE kind = ?1), 0), ?4
-         WHERE NOT EXISTS (SELECT 1 FROM name WHERE kind = ?1 AND namespace = ?2 AND name = ?3)",
+    let mut known = transaction
+        .prepare("SELECT 1 FROM name WHERE kind = ?1 AND namespace = ?2 AND name = ?3")?;
+    let mut count = transaction.prepare(
+        "INSERT INTO counter (kind, last) VALUES (?1, 1)
+         ON CONFLICT (kind) DO UPDATE SET last = last + 1 RETURNING last",
     )?;
+    let mut insert = transaction.prepare(
+        "INSERT INTO name (kind, namespace, name, number, first_seen) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let mut see = |kind: Kind, namespace: &str, name: &str| -> rusqlite::Result<()> {
+        let kind = kind.as_str();
+        if known.exists(params![kind, namespace, name])? {
+            return Ok(());
+        }
+        let number: u32 = count.query_row([kind], |row| row.get(0))?;
+        insert.execute(params![kind, namespace, name, number, now.as_millis()])?;
+        Ok(())
+    };
     for (namespace, figures) in inventory.namespaces() {
-        let kind = Kind::Namespace.as_str();
-        insert.execute(params![kind, "", namespace, now.as_millis()])?;
+        see(Kind::Namespace, "", namespace)?;
         for workload in figures.workloads() {
-            let kind = workload.kind().as_str();
-            insert.execute(params![kind, namespace, workload.name(), now.as_millis()])?;
+            see(Kind::Workload(workload.kind()), namespace, workload.name())?;
         }
     }
+    Ok(())
+}
+
+/// Forgets the names of Jobs that are gone, [`JOB_NAMES_KEPT`] after they were first seen. The
+/// names of one-off Jobs are generated and never come again, thousands a day in some clusters;
+/// their numbers are not given again either.
+pub(super) fn forget_old_jobs(transaction: &Transaction<'_>, now: Time) -> rusqlite::Result<()> {
+    let kept = i64::try_from(JOB_NAMES_KEPT.as_millis()).unwrap_or(i64::MAX);
+    transaction.execute(
+        "DELETE FROM name WHERE kind = ?1 AND first_seen < ?2 AND NOT EXISTS
+             (SELECT 1 FROM inventory_workload AS there WHERE there.kind = name.kind
+              AND there.namespace = name.namespace AND there.name = name.name)",
+        params![
+            WorkloadKind::Job.as_str(),
+            now.as_millis().saturating_sub(kept)
+        ],
+    )?;
     Ok(())
 }
 
@@ -120,7 +153,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cluster::inventory_of;
+    use crate::cluster::{inventory_of, inventory_of_jobs};
     use crate::privacy::Detail;
 
     fn store() -> Store {
@@ -169,6 +202,30 @@ mod tests {
                 "namespace_004 /z",
             ]
         );
+    }
+
+    #[test]
+    fn jobs_that_are_gone_are_forgotten_but_their_numbers_are_not() {
+        let mut store = store();
+        let week = i64::try_from(JOB_NAMES_KEPT.as_millis()).unwrap();
+        for (jobs, at) in [
+            (["one", "two"].as_slice(), 0),
+            (&["two"], week),
+            (&["two"], week + 1),
+            (&["one"], week + 2),
+        ] {
+            let inventory = inventory_of_jobs("a", jobs);
+            store
+                .save_inventory(&inventory, Time::from_millis(at))
+                .unwrap();
+            if at == week {
+                assert_eq!(
+                    ids(&store),
+                    ["job_001 a/one", "job_002 a/two", "namespace_001 /a"]
+                );
+            }
+        }
+        assert_eq!(ids(&store), ["job_003 a/one", "namespace_001 /a"]);
     }
 
     #[test]
