@@ -15,16 +15,16 @@ use std::process::ExitCode;
 
 use args::{Command, Parsed};
 use exit::Failure;
-use output::Format;
 
 /// Runs what the arguments ask for.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let command = match args::parse(arguments) {
         Parsed::Command(command) => command,
         Parsed::Help(text) => return output::answer(&text),
-        Parsed::Wrong(message) => return Failure::usage(message).report(Format::Table),
+        Parsed::Wrong { message, format } => return Failure::usage(message).report(format),
     };
-    let variables = |name: &str| env::var(name).ok();
+    // What is not UTF-8 is refused where it is read; it must not pass for unset.
+    let variables = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
     let format = command.format();
     let result = match command {
         Command::Check(check) => check::run(&check, &variables),

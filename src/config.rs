@@ -187,7 +187,7 @@ impl Setting {
             (None, Some(value)) => (self.variable, value),
             (None, None) => return Ok(None),
         };
-        match parse(value) {
+        match parse(value).filter(|_| !value.contains(char::REPLACEMENT_CHARACTER)) {
             Some(parsed) => Ok(Some(parsed)),
             None => Err(ConfigError {
                 setting,
@@ -318,6 +318,7 @@ mod tests {
             ("KUBE9_LOG_FORMAT", "xml"),
             ("POD_NAMESPACE", "Not A Namespace"),
             ("KUBE9_EXCLUDE_NAMESPACES", "a,-b"),
+            ("KUBE9_DB", "/data/\u{fffd}.db"),
         ] {
             let message = config(&Flags::default(), &[(variable, value)])
                 .unwrap_err()

@@ -62,6 +62,13 @@ fn what_is_no_command_prints_usage_and_starts_nothing() {
         assert_eq!(code(&output), 2, "{arguments:?}");
         assert_eq!(stdout(&output), "", "{arguments:?}");
         let text = stderr(&output);
+        if arguments.first() == Some(&"query") {
+            let error: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(error["code"], "USAGE", "{text}");
+            let table = home.run(&[arguments, &["--format", "table"]].concat());
+            assert_eq!(code(&table), 2);
+            continue;
+        }
         assert!(text.starts_with("error: "), "{arguments:?}: {text}");
         let usage = format!("\nUsage: kube9-operator{usage_of} ");
         assert!(text.contains(&usage), "{arguments:?}: {text}");

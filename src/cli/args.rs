@@ -49,7 +49,7 @@ pub(crate) struct Run {
     /// kubeconfig (KUBECONFIG; in a pod: its service account; ~/.kube/config)
     #[argh(option, arg_name = "file")]
     kubeconfig: Option<String>,
-    /// off, error, warn, info, debug or trace (KUBE9_LOG, info); KUBE9_LOG_FORMAT=json for JSON lines
+    /// off, error, warn, info or debug (KUBE9_LOG, info); KUBE9_LOG_FORMAT=json for JSON lines
     #[argh(option, arg_name = "level")]
     log_level: Option<String>,
     /// the agent's own namespace (POD_NAMESPACE, the service account's, kube9-system)
@@ -190,7 +190,7 @@ pub(crate) struct Status {
 pub(crate) enum Parsed {
     Command(Command),
     Help(String),
-    Wrong(String),
+    Wrong { message: String, format: Format },
 }
 
 /// Parses the arguments behind the program's name.
@@ -199,22 +199,42 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Parsed {
     for argument in arguments {
         match argument.into_string() {
             Ok(word) => split_flag(word, &mut words),
-            Err(word) => return Parsed::Wrong(format!("{} is not UTF-8", word.display())),
+            Err(word) => return wrong(format!("{} is not UTF-8", word.display()), &words),
         }
     }
     if words.iter().any(|word| word == "--version" || word == "-V") {
         return Parsed::Help(format!("{NAME} {}", env!("CARGO_PKG_VERSION")));
     }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match TopLevel::from_args(&[NAME], &words) {
+    let typed: Vec<&str> = words.iter().map(String::as_str).collect();
+    match TopLevel::from_args(&[NAME], &typed) {
         Ok(TopLevel { command }) => Parsed::Command(command),
         Err(EarlyExit {
             output,
             status: Ok(()),
         }) => Parsed::Help(output),
         Err(EarlyExit { output, .. }) => {
-            Parsed::Wrong(format!("{}\n\n{}", output.trim_end(), usage(&words)))
+            let message = format!("{}\n\n{}", output.trim_end(), usage(&typed));
+            wrong(message, &words)
         }
+    }
+}
+
+/// Queries are asked by programs, too: unless another format was asked for, their errors are JSON,
+/// and the usage behind the first line is left to people.
+fn wrong(message: String, words: &[String]) -> Parsed {
+    let mut words = words.iter();
+    if words.next().map(String::as_str) != Some("query") {
+        let format = Format::Table;
+        return Parsed::Wrong { message, format };
+    }
+    words.find(|word| *word == "--format");
+    let format: Option<Format> = words.next().and_then(|word| word.parse().ok());
+    match format.unwrap_or_default() {
+        Format::Json => Parsed::Wrong {
+            message: message.lines().next().unwrap_or_default().to_owned(),
+            format: Format::Json,
+        },
+        format => Parsed::Wrong { message, format },
     }
 }
 
@@ -413,7 +433,7 @@ mod tests {
             &["query", "status", "--format=xml"],
             &["health", "--ready=yes"],
         ] {
-            assert!(matches!(parsed(words), Parsed::Wrong(_)), "{words:?}");
+            assert!(matches!(parsed(words), Parsed::Wrong { .. }), "{words:?}");
         }
     }
 }

@@ -134,9 +134,26 @@ fn nested(value: &Value, indent: usize, out: &mut String) {
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) if is_plain(text) => text.clone(),
-        // A JSON string is a YAML double-quoted scalar.
+        Value::String(text) => quoted(text),
         other => json::to_string(other),
     }
+}
+
+/// A double-quoted scalar in ASCII. Not as JSON has it: YAML knows no surrogate pairs.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            '\n' => out += "\\n",
+            '\t' => out += "\\t",
+            ' '..='~' => out.push(character),
+            '\u{10000}'.. => out += &format!("\\U{:08x}", u32::from(character)),
+            _ => out += &format!("\\u{:04x}", u32::from(character)),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Whether YAML takes the text for itself, and neither a number, a date, a truth nor syntax.
@@ -247,6 +264,12 @@ text: \"a: b # c\\n\"
 when: \"2026-11-23T14:30:48.120Z\"
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn yaml_is_ascii_and_knows_all_characters() {
+        let text = scalar(&json!("a\"b\\\u{1}\u{e9}\u{1f600}\n"));
+        assert_eq!(text, r#""a\"b\\\u0001\u00e9\U0001f600\n""#);
     }
 
     #[test]
