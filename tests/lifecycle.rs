@@ -374,3 +374,35 @@ fn a_full_disk_is_told_and_survived() {
         .unwrap();
     assert_eq!(sound, "ok");
 }
+
+#[test]
+fn an_agent_that_has_stopped_is_not_taken_for_a_healthy_one() {
+    let home = Home::new();
+    let mut agent = home.start_and_collect(&[]);
+    assert_eq!(home.query("status")["health"], "healthy");
+    agent.stop();
+    let health = home.run(&["health"]);
+    assert_eq!(health.status.code(), Some(1), "{health:?}");
+    let status = home.query("status");
+    assert_eq!(status["health"], "unhealthy");
+    assert_eq!(status["agent"]["running"], false);
+    let error = status["error"].as_str().unwrap();
+    assert!(error.starts_with("agent not running"), "{error}");
+}
+
+#[test]
+fn other_exclusions_are_followed_at_the_next_start() {
+    let home = Home::new();
+    home.start_and_collect(&[]).stop();
+    let mut agent = home.start(&["--exclude-namespaces=payments"]);
+    home.wait_for_collections(2);
+    agent.stop();
+    // The same again is no reason to collect.
+    let mut agent = home.start(&["--exclude-namespaces=payments"]);
+    home.wait_for_health("healthy");
+    assert_eq!(
+        home.status().unwrap()["collectionStats"]["totalSuccessCount"],
+        2
+    );
+    agent.stop();
+}

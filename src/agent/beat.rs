@@ -72,9 +72,9 @@ impl Beat {
         let mut next = Instant::now();
         loop {
             let started = Instant::now();
-            self.pulse();
+            self.pulse(false);
             self.write_status();
-            self.pulse();
+            self.pulse(false);
             next = if self.failures == 0 {
                 // Counted from the beat before, so that slow writes do not add up.
                 let planned = next + self.config.status_interval;
@@ -91,18 +91,22 @@ impl Beat {
                         break;
                     }
                     Ok(Nudge::Changed) => {}
-                    Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) if wait > self.pulse_every => self.pulse(),
+                    Ok(Nudge::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                        self.pulse(true);
+                        return;
+                    }
+                    Err(RecvTimeoutError::Timeout) if wait > self.pulse_every => self.pulse(false),
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
         }
     }
 
-    fn pulse(&mut self) {
+    fn pulse(&mut self, stopped: bool) {
         let pulse = Pulse {
             at: Time::now(),
             ready: self.ready,
+            stopped,
         };
         self.heartbeat.write(pulse);
     }
@@ -139,6 +143,20 @@ impl Beat {
             }
         };
         // No status can tell that no status can be written, but `query status` can.
+        let silent = match &result {
+            Err(failure) if failure.api().is_none() && self.failures > 1 => {
+                let error = explained(failure, &self.client);
+                Some(format!("cluster API unusable: {error}"))
+            }
+            _ => None,
+        };
+        // Whether it is usable for all else, the worker looks when told that it answers.
+        if silent.is_some() && self.state.note(ProblemKind::Cluster, silent.as_deref()) {
+            drop(
+                self.to_worker
+                    .send(Message::Persist(ProblemKind::Cluster, silent)),
+            );
+        }
         if self.state.note(ProblemKind::ConfigMap, refused.as_deref()) {
             drop(
                 self.to_worker

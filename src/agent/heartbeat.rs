@@ -19,6 +19,7 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(180);
 
 const READY: &str = "ready   ";
 const STARTING: &str = "starting";
+const STOPPED: &str = "stopped ";
 
 /// The agent's side: holds the file and its lock.
 pub(crate) struct Heartbeat {
@@ -31,6 +32,8 @@ pub(crate) struct Pulse {
     pub(crate) at: Time,
     /// Whether the first status was written.
     pub(crate) ready: bool,
+    /// The agent's last one: it went because it was told to.
+    pub(crate) stopped: bool,
 }
 
 impl Heartbeat {
@@ -78,7 +81,11 @@ impl Heartbeat {
 
     pub(crate) fn write(&mut self, pulse: Pulse) {
         let Some(file) = &mut self.file else { return };
-        let state = if pulse.ready { READY } else { STARTING };
+        let state = match pulse {
+            Pulse { stopped: true, .. } => STOPPED,
+            Pulse { ready: true, .. } => READY,
+            _ => STARTING,
+        };
         let line = format!("{} {state}\n", pulse.at);
         let written = file
             .seek(SeekFrom::Start(0))
@@ -101,13 +108,14 @@ impl Pulse {
         Some(Self {
             at: Time::parse(time)?,
             ready: state.trim() == READY.trim(),
+            stopped: state.trim() == STOPPED.trim(),
         })
     }
 
     /// Whether the agent was alive a moment ago. A heartbeat from the future is one from before
     /// the clock was set back, and as good as any.
     pub(crate) fn is_fresh(&self, now: Time) -> bool {
-        self.at.elapsed(now) < MAX_AGE
+        !self.stopped && self.at.elapsed(now) < MAX_AGE
     }
 }
 
@@ -124,10 +132,15 @@ mod tests {
         let mut heartbeat = Heartbeat::claim(&db);
         let path = with_suffix(&db, "-heartbeat");
         let mut length = None;
-        for (millis, ready) in [(1_000, false), (1_760_000_000_123, true)] {
+        for (millis, ready, stopped) in [
+            (1_000, false, false),
+            (1_760_000_000_123, true, false),
+            (1_760_000_000_124, false, true),
+        ] {
             let pulse = Pulse {
                 at: Time::from_millis(millis),
                 ready,
+                stopped,
             };
             heartbeat.write(pulse);
             assert_eq!(Pulse::read(&db), Some(pulse));
@@ -141,10 +154,16 @@ mod tests {
         let pulse = Pulse {
             at: Time::from_millis(1_000_000),
             ready: true,
+            stopped: false,
         };
         assert!(pulse.is_fresh(Time::from_millis(1_179_999)));
         assert!(!pulse.is_fresh(Time::from_millis(1_180_000)));
         assert!(pulse.is_fresh(Time::from_millis(0)));
+        let stopped = Pulse {
+            stopped: true,
+            ..pulse
+        };
+        assert!(!stopped.is_fresh(Time::from_millis(1_000_000)));
     }
 
     #[test]

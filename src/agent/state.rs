@@ -45,6 +45,11 @@ impl State {
         true
     }
 
+    pub(crate) fn has(&self, kind: ProblemKind) -> bool {
+        let inner = self.lock();
+        inner.problems.iter().any(|problem| problem.kind == kind)
+    }
+
     pub(crate) fn problems(&self) -> Vec<Problem> {
         self.lock().problems.clone()
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
+use ring::digest;
 
 use super::backoff::{Backoff, jitter};
 use super::beat::Nudge;
@@ -14,9 +15,13 @@ use super::schedule::Schedule;
 use super::state::State;
 use crate::cluster::{self, CollectOptions, Collected};
 use crate::config::Config;
+use crate::json;
 use crate::publish::dashboard;
 use crate::store::{Opened, ProblemKind, Store, StoreError};
 use crate::time::Time;
+
+/// The document that tells whether other namespaces were left out of the inventory before.
+const EXCLUDED: &str = "excluded-namespaces";
 
 const DASHBOARD_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
@@ -119,7 +124,7 @@ impl Worker {
                     if self.backoff.is_failing() {
                         collect_at = soon;
                     }
-                    if self.dashboard_is_old {
+                    if self.dashboard_is_old || self.state.has(ProblemKind::Cluster) {
                         refresh_at = soon;
                     }
                 }
@@ -141,11 +146,14 @@ impl Worker {
     }
 
     /// Notes a problem, or that it is gone, where both the status and queries see it.
-    pub(crate) fn note(&mut self, kind: ProblemKind, message: Option<&str>) {
-        if self.state.note(kind, message) {
+    /// Whether that is news.
+    pub(crate) fn note(&mut self, kind: ProblemKind, message: Option<&str>) -> bool {
+        let news = self.state.note(kind, message);
+        if news {
             self.persist(kind, message);
             drop(self.to_beat.send(Nudge::Changed));
         }
+        news
     }
 
     /// The agent goes on without what could not be kept, and says so until a collection can be.
@@ -189,7 +197,9 @@ impl Worker {
     pub(crate) fn note_opened(&mut self, opened: Opened) {
         self.in_memory = matches!(opened, Opened::InMemory { .. });
         match opened {
-            Opened::Usable => self.note(ProblemKind::NoDatabase, None),
+            Opened::Usable => {
+                self.note(ProblemKind::NoDatabase, None);
+            }
             Opened::Rebuilt { reason } => {
                 log::warn!("{reason}; started a new one");
                 let message = format!("database rebuilt: {reason}");
@@ -210,8 +220,8 @@ impl Worker {
         }
     }
 
-    /// At once when the last good collection is older than the interval or left problems, else at
-    /// the next turn.
+    /// At once when the last good collection is older than the interval, left problems, or left out
+    /// other namespaces; else at the next turn.
     fn first_collection(&mut self) -> Instant {
         let now = Time::now();
         let schedule = Schedule::new(self.sync_interval, "");
@@ -220,7 +230,9 @@ impl Worker {
             .stats()
             .ok()
             .and_then(|stats| stats.last_success_time);
-        if self.inherited || schedule.is_overdue(last, now) {
+        let excluded = self.store.document(EXCLUDED).ok().flatten();
+        let other_exclusions = excluded.is_some_and(|before| before != self.exclusions());
+        if self.inherited || other_exclusions || schedule.is_overdue(last, now) {
             return Instant::now();
         }
         Instant::now() + self.next_turn()
@@ -240,6 +252,13 @@ impl Worker {
         let schedule = Schedule::new(self.sync_interval, "");
         self.turn
             .is_some_and(|turn| schedule.is_missed(turn, Time::now()))
+    }
+
+    /// A fingerprint of the namespaces left out: their names have no business in the database.
+    fn exclusions(&self) -> String {
+        let names = json::to_string(&self.excluded);
+        let hash = digest::digest(&digest::SHA256, names.as_bytes());
+        json::to_string(&hash.as_ref())
     }
 
     /// The cluster's place in the interval. It is asked for until it is known.
@@ -291,9 +310,24 @@ impl Worker {
         self.failure = None;
         self.note(ProblemKind::Cluster, None);
         self.note(ProblemKind::Collection, None);
-        self.note(ProblemKind::Forbidden, forbidden(collected).as_deref());
-        match self.store.save_inventory(&collected.inventory, now) {
-            Ok(()) => self.note(ProblemKind::Database, None),
+        let forbidden = forbidden(collected);
+        if let Some(message) = &forbidden
+            && self.note(ProblemKind::Forbidden, Some(message))
+        {
+            log::warn!("{message}");
+        }
+        if forbidden.is_none() {
+            self.note(ProblemKind::Forbidden, None);
+        }
+        let exclusions = self.exclusions();
+        let saved = self
+            .store
+            .save_inventory(&collected.inventory, now)
+            .and_then(|()| self.store.put_document(EXCLUDED, &exclusions, now));
+        match saved {
+            Ok(()) => {
+                self.note(ProblemKind::Database, None);
+            }
             failed => self.kept(failed),
         }
         self.update_stats();

@@ -38,7 +38,7 @@ pub(crate) fn run(check: &Check, env: Env<'_>) -> Result<ExitCode, Failure> {
     let version = client.version().map_err(Failure::failed)?;
     output::answer(&format!(
         "ok: the API server answers, version {}",
-        version.git_version
+        output::printable(&version.git_version)
     ));
     let stored = config_map::read(&client, &config.namespace, CONFIG_MAP).map_err(|error| {
         Failure::failed(format!(
@@ -70,6 +70,6 @@ pub(crate) fn run(check: &Check, env: Env<'_>) -> Result<ExitCode, Failure> {
     }
     Ok(output::answer(&format!(
         "ok: the agent is {}",
-        status.health
+        output::printable(&status.health)
     )))
 }

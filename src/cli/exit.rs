@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::Format;
+use super::output::{Format, printable};
 use crate::config::ConfigError;
 use crate::json;
 use crate::store::StoreError;
@@ -62,7 +62,10 @@ impl Failure {
                 code: name,
                 message: &self.message,
             }),
-            Format::Table | Format::Yaml => format!("error: {}", self.message.trim_end()),
+            Format::Table | Format::Yaml => {
+                let lines: Vec<String> = self.message.trim_end().lines().map(printable).collect();
+                format!("error: {}", lines.join("\n"))
+            }
         };
         // There is nobody left to tell that this could not be told.
         drop(writeln!(io::stderr(), "{line}"));

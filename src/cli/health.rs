@@ -17,6 +17,9 @@ pub(crate) fn run(health: &Health, env: Env<'_>) -> Result<ExitCode, Failure> {
             config.db.display()
         )));
     };
+    if pulse.stopped {
+        return Err(Failure::failed("the agent has stopped"));
+    }
     if !pulse.is_fresh(now) {
         let age = pulse.at.elapsed(now).as_secs();
         return Err(Failure::failed(format!(

@@ -209,7 +209,7 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
 }
 
 /// What a terminal would obey is shown and not sent to it.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || is_format(character) {

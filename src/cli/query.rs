@@ -11,7 +11,7 @@ use crate::agent::Pulse;
 use crate::api_key;
 use crate::config::{Config, Env};
 use crate::publish::{dashboard, status};
-use crate::store::{self, Store};
+use crate::store::{self, Problem, ProblemKind, Store, StoreError};
 use crate::time::Time;
 
 pub(crate) fn run(query: Query, env: Env<'_>) -> Result<ExitCode, Failure> {
@@ -61,14 +61,15 @@ fn status(question: &Status, env: Env<'_>) -> Result<ExitCode, Failure> {
     let config = Config::new(&question.flags(), env)?;
     let store = Store::open_read_only(&config.db)?;
     let now = Time::now();
+    let pulse = Pulse::read(&config.db);
+    let running = pulse.is_some_and(|pulse| pulse.is_fresh(now));
     let facts = status::Facts {
         api_key_configured: api_key::is_configured(&config.api_key_file),
         namespace: config.namespace,
-        problems: store.problems()?,
+        problems: problems(&store, running)?,
         shutting_down: false,
         stats: store.stats()?,
     };
-    let pulse = Pulse::read(&config.db);
     output::print(
         question.format(),
         &Answer {
@@ -79,9 +80,22 @@ fn status(question: &Status, env: Env<'_>) -> Result<ExitCode, Failure> {
                 schema_version: store.schema_version()?,
             },
             agent: Agent {
-                running: pulse.is_some_and(|pulse| pulse.is_fresh(now)),
+                running,
                 last_heartbeat: pulse.map(|pulse| pulse.at),
             },
         },
     )
+}
+
+/// What is wrong, first of all that the agent is not there: nobody else can tell.
+fn problems(store: &Store, running: bool) -> Result<Vec<Problem>, StoreError> {
+    let mut problems = store.problems()?;
+    if !running {
+        let gone = Problem {
+            kind: ProblemKind::Agent,
+            message: "agent not running: see agent.lastHeartbeat".to_owned(),
+        };
+        problems.insert(0, gone);
+    }
+    Ok(problems)
 }

@@ -178,7 +178,8 @@ impl<'a> Collector<'a> {
 
     fn forbidden(&mut self, resource: Resource, error: &Error) {
         let problem = Problem { resource };
-        log::warn!("{problem}: {error}");
+        // Every refresh meets it again; the worker tells of it when it is news.
+        log::debug!("{problem}: {error}");
         self.problems.push(problem);
     }
 }

@@ -130,7 +130,7 @@ impl Status {
 
 const fn health_of(kind: ProblemKind) -> Health {
     match kind {
-        ProblemKind::Cluster | ProblemKind::NoDatabase => Health::Unhealthy,
+        ProblemKind::Agent | ProblemKind::Cluster | ProblemKind::NoDatabase => Health::Unhealthy,
         ProblemKind::Collection
         | ProblemKind::ConfigMap
         | ProblemKind::Dashboard

@@ -4,6 +4,8 @@ use crate::time::Time;
 /// What keeps the agent from being healthy, the most serious first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProblemKind {
+    /// There is no agent; only a query can say so.
+    Agent,
     /// No database can be kept on disk.
     NoDatabase,
     /// The cluster API does not answer, or not to us.
@@ -28,7 +30,8 @@ pub(crate) struct Problem {
 }
 
 impl ProblemKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::Agent,
         Self::NoDatabase,
         Self::Cluster,
         Self::Database,
@@ -40,6 +43,7 @@ impl ProblemKind {
 
     const fn as_str(self) -> &'static str {
         match self {
+            Self::Agent => "agent",
             Self::NoDatabase => "no-database",
             Self::Cluster => "cluster",
             Self::Database => "database",
