@@ -122,7 +122,7 @@ TEXTS = [
 ]
 # (what is replaced in values.yaml, by what, word of the message)
 VALUES = [
-    ("# How much is logged: error, warn, info, debug or trace.\n", "", "logLevel has no sentence"),
+    ("# How much is logged: off, error, warn, info or debug.\n", "", "logLevel has no sentence"),
     ("logLevel: info", "logLevel: warn", "no longer true"),
     ("logLevel: info", "logLevels: info", "logLevels is missing"),
     ("# What the server is told. A real name is never in it, whatever is set here.\n", "", "privacy has no sentence"),
