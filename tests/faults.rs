@@ -413,6 +413,14 @@ fn a_rotated_token_is_taken_from_its_file() {
     let mut home = Home::new();
     home.use_files_for_credentials();
     let agent = home.start_and_collect(&[]);
+    // Its last request: one under way would still have the old token.
+    wait_for("the worker rests", || {
+        let requests = home.sim.requests();
+        requests
+            .iter()
+            .any(|request| request.path.ends_with("/kube-system"))
+            .then_some(())
+    });
     std::fs::write(home.path("token"), "the-new-token").unwrap();
     home.sim.set_token("the-new-token");
     home.sim.clear_requests();
