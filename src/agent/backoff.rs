@@ -36,10 +36,15 @@ impl Backoff {
 
 /// 30 s, 1 min, 2 min, 4 min, 8 min, 15 min, 15 min, ...
 fn bound(failures: u32) -> Duration {
+    doubled(BASE, failures, CAP)
+}
+
+/// `base` after the first failure, twice as much after each further one, `cap` at most.
+pub(crate) fn doubled(base: Duration, failures: u32, cap: Duration) -> Duration {
     let factor = 1_u32
         .checked_shl(failures.saturating_sub(1))
         .unwrap_or(u32::MAX);
-    BASE.saturating_mul(factor).min(CAP)
+    base.saturating_mul(factor).min(cap)
 }
 
 /// Drawn evenly from zero to `bound`.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
 
+use super::backoff::doubled;
 use super::explained;
 use super::heartbeat::{Heartbeat, Pulse};
 use super::state::State;
@@ -172,12 +173,7 @@ impl Beat {
     }
 
     fn retry_wait(&self) -> Duration {
-        let factor = 1_u32
-            .checked_shl(self.failures.saturating_sub(1))
-            .unwrap_or(u32::MAX);
-        FIRST_RETRY
-            .saturating_mul(factor)
-            .min(self.config.status_interval)
+        doubled(FIRST_RETRY, self.failures, self.config.status_interval)
     }
 }
 

@@ -311,13 +311,10 @@ impl Worker {
         self.note(ProblemKind::Cluster, None);
         self.note(ProblemKind::Collection, None);
         let forbidden = forbidden(collected);
-        if let Some(message) = &forbidden
-            && self.note(ProblemKind::Forbidden, Some(message))
+        if self.note(ProblemKind::Forbidden, forbidden.as_deref())
+            && let Some(message) = forbidden
         {
             log::warn!("{message}");
-        }
-        if forbidden.is_none() {
-            self.note(ProblemKind::Forbidden, None);
         }
         let exclusions = self.exclusions();
         let saved = self

@@ -1,4 +1,4 @@
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{Store, StoreError};
 use crate::time::Time;
@@ -16,13 +16,24 @@ impl Store {
     }
 
     pub(crate) fn put_document(&self, name: &str, body: &str, now: Time) -> Result<(), StoreError> {
-        self.connection.execute(
-            "INSERT INTO document (name, body, updated_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
-            (name, body, now.as_millis()),
-        )?;
+        put(&self.connection, name, body, now)?;
         Ok(())
     }
+}
+
+/// Keeps a document, in a transaction or by itself.
+pub(super) fn put(
+    connection: &Connection,
+    name: &str,
+    body: &str,
+    now: Time,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO document (name, body, updated_at) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
+        (name, body, now.as_millis()),
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::io::Write;
 use rusqlite::{Statement, Transaction, params};
 
 use super::names::Identity;
-use super::{Store, StoreError, names};
+use super::{Store, StoreError, document, names};
 use crate::cluster::{Inventory, WorkloadKind};
 use crate::json;
 use crate::privacy::Detail;
@@ -32,11 +32,8 @@ impl Store {
         upsert_workloads(&transaction, inventory)?;
         delete_gone(&transaction, inventory)?;
         names::forget_old_jobs(&transaction, now)?;
-        transaction.execute(
-            "INSERT INTO document (name, body, updated_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
-            params![CLUSTER, json::to_string(&ClusterNumbers::new(&inventory.cluster)), now.as_millis()],
-        )?;
+        let cluster = json::to_string(&ClusterNumbers::new(&inventory.cluster));
+        document::put(&transaction, CLUSTER, &cluster, now)?;
         transaction.execute(
             "UPDATE stats SET successes = successes + 1, stored = stored + 1, last_success = ?1",
             [now.as_millis()],
