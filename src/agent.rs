@@ -5,7 +5,6 @@
 //! database and publishes what it finds. They share a small snapshot of how things are, and
 //! nudge each other when something changed that the other should not find out a minute later.
 
-mod backoff;
 mod beat;
 mod heartbeat;
 mod schedule;

@@ -1,8 +1,10 @@
 //! `kube9-operator`: a small synchronous Kubernetes agent, and the commands that ask it things.
 #![forbid(unsafe_code)]
+#![allow(dead_code)] // until the parts of Pro have met
 
 mod agent;
 mod api_key;
+mod backoff;
 mod bounded;
 mod cli;
 mod cluster;

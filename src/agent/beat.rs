@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
 
-use super::backoff::doubled;
 use super::explained;
 use super::heartbeat::{Heartbeat, Pulse};
 use super::state::State;
 use super::worker::Message;
+use crate::backoff::doubled;
 use crate::config::Config;
 use crate::publish::status::{self, Health};
 use crate::store::ProblemKind;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use kube_client_lite::{Client, Error, RetryPolicy};
 use ring::digest;
 
-use super::backoff::{Backoff, jitter};
 use super::beat::Nudge;
 use super::explained;
 use super::schedule::Schedule;
 use super::state::State;
+use crate::backoff::{Backoff, jitter};
 use crate::cluster::{self, CollectOptions, Collected};
 use crate::config::Config;
 use crate::json;

@@ -312,11 +312,11 @@ mod tests {
 
     use super::*;
     use crate::cluster::WorkloadKind;
-    use crate::privacy::id::Kind;
+    use crate::privacy::id::{Kind, Uuid};
 
     fn body(resources: &[usize]) -> Value {
         let head = Head::new(
-            ClusterId([1; 16]),
+            ClusterId::Own(Uuid([1; 16])),
             Epoch([2; 16]),
             Time::from_millis(0),
             ClusterNumbers::default(),

@@ -7,7 +7,7 @@ use super::{Store, StoreError, document, names};
 use crate::cluster::{Inventory, WorkloadKind};
 use crate::json;
 use crate::privacy::Detail;
-use crate::privacy::id::{Kind, OpaqueId};
+use crate::privacy::id::{ClusterId, Kind, OpaqueId};
 use crate::privacy::payload::{
     ClusterNumbers, Head, NamespaceNumbers, Word, WorkloadNumbers, Writer,
 };
@@ -60,7 +60,7 @@ impl Store {
         };
         let Identity { cluster_id, epoch } = identity;
         let cluster: ClusterNumbers = serde_json::from_str(&cluster)?;
-        let head = Head::new(cluster_id, epoch, taken, cluster);
+        let head = Head::new(ClusterId::Own(cluster_id), epoch, taken, cluster);
         let mut body = Writer::begin(out, &head)?;
         let mut namespaces = self.connection.prepare(
             "SELECT number, figures, inventory_namespace.name FROM inventory_namespace

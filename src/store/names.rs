@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{Store, StoreError};
 use crate::cluster::{Inventory, WorkloadKind};
-use crate::privacy::id::{ClusterId, Epoch, Kind, OpaqueId};
+use crate::privacy::id::{Epoch, Kind, OpaqueId, Uuid};
 use crate::time::Time;
 
 /// How long the name of a Job that is gone keeps its id.
@@ -27,7 +27,8 @@ pub(crate) struct Known {
 /// What identifies a map and the cluster it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    pub(crate) cluster_id: ClusterId,
+    /// What the agent calls the cluster.
+    pub(crate) cluster_id: Uuid,
     pub(crate) epoch: Epoch,
 }
 
@@ -38,7 +39,7 @@ impl Store {
             .connection
             .query_row("SELECT cluster_id, epoch FROM map", [], |row| {
                 Ok(Identity {
-                    cluster_id: ClusterId(row.get(0)?),
+                    cluster_id: Uuid(row.get(0)?),
                     epoch: Epoch(row.get(1)?),
                 })
             })
