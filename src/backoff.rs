@@ -35,7 +35,7 @@ impl Backoff {
 }
 
 /// 30 s, 1 min, 2 min, 4 min, 8 min, 15 min, 15 min, ...
-fn bound(failures: u32) -> Duration {
+pub(crate) fn bound(failures: u32) -> Duration {
     doubled(BASE, failures, CAP)
 }
 

@@ -1,6 +1,6 @@
 //! `kube9-operator`: a small synchronous Kubernetes agent, and the commands that ask it things.
 #![forbid(unsafe_code)]
-#![allow(dead_code)] // until the parts of Pro have met
+#![allow(dead_code, unused_imports)] // until the parts of Pro have met
 
 mod agent;
 mod api_key;
@@ -13,6 +13,7 @@ mod json;
 mod logging;
 mod privacy;
 mod publish;
+mod server;
 mod store;
 mod time;
 

@@ -44,7 +44,7 @@ pub(crate) struct ClusterNumbers {
 
 /// MAJOR.MINOR.PATCH: three numbers, so that nothing a vendor appends can pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version([u32; 3]);
+pub(crate) struct Version([u32; 3]);
 
 /// One namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

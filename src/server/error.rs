@@ -1,0 +1,104 @@
+//! What went wrong in a call, and what that means for the calls to come.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::text;
+use crate::bounded;
+
+/// Of what a server says about an error this much is kept, in characters.
+const MAX_DETAIL: usize = 300;
+
+/// The six calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Call {
+    Register,
+    Push,
+    Insights,
+    Analyze,
+    Acknowledge,
+    Quota,
+}
+
+/// A call that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallError {
+    pub(crate) call: Call,
+    pub(crate) meaning: Meaning,
+    /// Cleaned and short, without any credential.
+    pub(crate) detail: String,
+}
+
+/// What a failure asks of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The server answered, and will not have this however often it is sent.
+    Final { code: u16 },
+    /// 429: later, and how much later if it said so.
+    Limited { wait: Option<Duration> },
+    /// 403.
+    Refused,
+    /// This process is ending.
+    Shutdown,
+    /// 413.
+    TooLarge,
+    /// 401: the API key is not accepted.
+    Unauthorized,
+    /// No usable answer came: worth another try.
+    Unreachable,
+}
+
+impl Call {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Register,
+        Self::Push,
+        Self::Insights,
+        Self::Analyze,
+        Self::Acknowledge,
+        Self::Quota,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Push => "push",
+            Self::Insights => "insights",
+            Self::Analyze => "analyze",
+            Self::Acknowledge => "acknowledge",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+impl CallError {
+    pub(crate) fn new(call: Call, meaning: Meaning, detail: &str) -> Self {
+        let detail = bounded::cut(&text::line(detail), MAX_DETAIL);
+        Self {
+            call,
+            meaning,
+            detail,
+        }
+    }
+}
+
+/// Begins as the status of an agent in this state must begin.
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let call = self.call.as_str();
+        match self.meaning {
+            Meaning::Final { .. } => write!(f, "kube9-server does not accept {call}"),
+            Meaning::Limited { .. } => write!(f, "kube9-server asks for patience with {call}"),
+            Meaning::Refused => write!(f, "kube9-server refused {call}"),
+            Meaning::Shutdown => return f.write_str("shutting down"),
+            Meaning::TooLarge => write!(f, "too large for kube9-server: {call}"),
+            Meaning::Unauthorized => f.write_str("API key invalid"),
+            Meaning::Unreachable => f.write_str("kube9-server unreachable"),
+        }?;
+        write!(f, ": {}", self.detail)
+    }
+}
+
+impl std::error::Error for CallError {}
