@@ -3,7 +3,9 @@
 import yaml
 
 READ = {"get", "list", "watch"}
-OWN = {"create", "get", "patch"}
+OWN = {"create", "delete", "get", "patch"}
+# What the agent may take away again, of what it wrote.
+PASSING = ["kube9-ai-recommendations"]
 
 
 def problems(manifests):
@@ -22,6 +24,8 @@ def problems(manifests):
                 yield f"{title(role)}: is about more than configmaps: {rule}"
             if set(rule.get("verbs") or []) != {"create"} and not rule.get("resourceNames"):
                 yield f"{title(role)}: reaches configmaps that are not the agent's: {rule}"
+            if "delete" in (rule.get("verbs") or []) and rule.get("resourceNames") != PASSING:
+                yield f"{title(role)}: may delete what must stay: {rule}"
     yield from of_bindings(manifests)
     yield from of_comments(manifests.text)
 
