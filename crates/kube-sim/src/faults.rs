@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::http::Head;
+use crate::http::{Conn, Head};
+use crate::listener::After;
+use crate::metadata;
+use crate::out::Reply;
+use crate::status::TEXT;
 
 /// Something that goes wrong with the requests it matches.
 ///
@@ -182,6 +186,55 @@ impl FaultAction {
     }
 }
 
+impl FaultAction {
+    /// Does what comes in place of an answer, or before one. Says what becomes of the connection when that was all.
+    pub fn before_answer(&self, conn: &mut Conn) -> Option<After> {
+        match self {
+            Self::HangBeforeHeader(time) => (!conn.idle(*time)).then_some(After::Abort),
+            Self::Refuse => Some(After::Abort),
+            Self::Garbage => {
+                let _ = conn.send(b"\x16\x03\xff\x00SSH-2.0-OpenSSH_9.9\r\n\x00\xfe\xfd\r\n\r\n");
+                Some(After::Close)
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer that it makes in place of the real one; the request has no effect then.
+    #[must_use]
+    pub fn reply(&self) -> Option<Reply> {
+        match self {
+            Self::Status {
+                code,
+                headers,
+                body,
+                content_type,
+            } => Some(Reply {
+                headers: headers.clone(),
+                ..Reply::new(*code, content_type, body.clone().into_bytes())
+            }),
+            Self::TooManyRequests { retry_after } => {
+                let mut reply = Reply::new(
+                    429,
+                    TEXT,
+                    b"Too many requests, please try again later.\n".to_vec(),
+                );
+                let headers = &mut reply.headers;
+                headers.push(("X-Content-Type-Options".to_owned(), "nosniff".to_owned()));
+                headers.extend(
+                    retry_after.map(|seconds| ("Retry-After".to_owned(), seconds.to_string())),
+                );
+                Some(reply)
+            }
+            Self::GarbageBody => {
+                let noise = (0..3000_u64).map(|number| metadata::mix(number).to_le_bytes()[0]);
+                Some(Reply::new(200, "application/json", noise.collect()))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Matches {
     fn is_any(&self) -> bool {
         self.method.is_none() && self.path.is_none() && self.query.is_none()
@@ -204,24 +257,26 @@ impl Matches {
 
 /// The script: the faults and how often each was met.
 #[derive(Debug, Default)]
-pub(crate) struct Script(Vec<(Fault, u32)>);
+pub struct Script(Vec<(Fault, u32)>);
 
 impl Script {
-    pub(crate) fn add(&mut self, fault: Fault) {
+    /// Adds a fault behind those there are.
+    pub fn add(&mut self, fault: Fault) {
         self.0.push((fault, 0));
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Takes all faults away.
+    pub fn clear(&mut self) {
         self.0.clear();
     }
 
     /// The fault of a new connection.
-    pub(crate) fn of_connection(&mut self) -> Option<FaultAction> {
+    pub fn of_connection(&mut self) -> Option<FaultAction> {
         self.take(is_of_connection)
     }
 
     /// The fault of a request.
-    pub(crate) fn of_request(&mut self, head: &Head) -> Option<FaultAction> {
+    pub fn of_request(&mut self, head: &Head) -> Option<FaultAction> {
         self.take(|fault| !is_of_connection(fault) && fault.matches.matches(head))
     }
 

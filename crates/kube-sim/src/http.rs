@@ -15,14 +15,15 @@ const HEAD_LIMIT: usize = 1 << 20;
 const DRAIN_LIMIT: u64 = 256 << 10;
 
 /// A connection, encrypted or not.
-pub(crate) struct Conn {
+pub struct Conn {
     stream: Stream,
     buffer: Vec<u8>,
     at: usize,
     stop: Arc<AtomicBool>,
-    /// Bytes of HTTP received and sent, before encryption.
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
+    /// Bytes of HTTP received for the present request, before encryption.
+    pub received: u64,
+    /// Bytes of HTTP sent for it, before encryption.
+    pub sent: u64,
 }
 
 enum Stream {
@@ -32,16 +33,23 @@ enum Stream {
 
 /// A request head.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Head {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) http10: bool,
-    headers: Vec<(String, String)>,
+pub struct Head {
+    /// The method, as it was sent.
+    pub method: String,
+    /// The path, percent-decoded.
+    pub path: String,
+    /// The query, as it was sent.
+    pub query: String,
+    /// Whether the client speaks HTTP/1.0.
+    pub http10: bool,
+    /// The headers in their order.
+    pub headers: Vec<(String, String)>,
+    /// Every byte of it, the empty line included.
+    pub raw: Vec<u8>,
 }
 
 /// Why there is no request head.
-pub(crate) enum HeadError {
+pub enum HeadError {
     /// The client closed, the time is over, or the connection broke.
     Closed,
     /// To be answered with this status line and closed.
@@ -50,14 +58,17 @@ pub(crate) enum HeadError {
 
 /// What is still to be read of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub enum Unread {
+    /// So many bytes.
     Length(u64),
+    /// Chunks, up to an empty one.
     Chunked,
 }
 
 impl Head {
     /// The first header of this name.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -65,7 +76,8 @@ impl Head {
     }
 
     /// Whether the client asked for the connection to be closed.
-    pub(crate) fn wants_close(&self) -> bool {
+    #[must_use]
+    pub fn wants_close(&self) -> bool {
         self.http10
             || self
                 .header("connection")
@@ -73,13 +85,15 @@ impl Head {
     }
 
     /// Whether the client waits for `100 Continue` before it sends its body.
-    pub(crate) fn expects_continue(&self) -> bool {
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
         self.header("expect")
             .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
     }
 
     /// The framing of the body.
-    pub(crate) fn unread(&self) -> Unread {
+    #[must_use]
+    pub fn unread(&self) -> Unread {
         if self
             .header("transfer-encoding")
             .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
@@ -96,7 +110,8 @@ impl Head {
 
 impl Unread {
     /// Whether the rest is too much to be read before the next request.
-    pub(crate) fn too_much_to_drain(self) -> bool {
+    #[must_use]
+    pub fn too_much_to_drain(self) -> bool {
         match self {
             Unread::Length(rest) => rest > DRAIN_LIMIT,
             Unread::Chunked => true,
@@ -106,7 +121,10 @@ impl Unread {
 
 impl Conn {
     /// Takes a connection over, with TLS when there is a configuration.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    /// When the socket or the configuration is unusable.
+    pub fn new(
         tcp: TcpStream,
         tls: Option<Arc<ServerConfig>>,
         stop: Arc<AtomicBool>,
@@ -131,7 +149,8 @@ impl Conn {
     }
 
     /// The socket below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
         match &self.stream {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => &tls.sock,
@@ -139,11 +158,10 @@ impl Conn {
     }
 
     /// Reads the next request head. `idle` is how long to wait for its first byte, `unfinished` for its last.
-    pub(crate) fn read_head(
-        &mut self,
-        idle: Duration,
-        unfinished: Duration,
-    ) -> Result<Head, HeadError> {
+    ///
+    /// # Errors
+    /// When there is none; see [`Conn::rest`] for what came instead.
+    pub fn read_head(&mut self, idle: Duration, unfinished: Duration) -> Result<Head, HeadError> {
         let mut deadline = Instant::now() + idle;
         let mut begun = self.at < self.buffer.len();
         if begun {
@@ -155,7 +173,10 @@ impl Conn {
                 let head = parse_head(&text[..length]);
                 self.at += length;
                 self.received = length as u64;
-                return head.map_err(HeadError::Bad);
+                return head.map_err(|line| {
+                    self.at -= length;
+                    HeadError::Bad(line)
+                });
             }
             if text.len() > HEAD_LIMIT {
                 return Err(HeadError::Bad("431 Request Header Fields Too Large"));
@@ -179,10 +200,36 @@ impl Conn {
         }
     }
 
-    /// Reads up to `limit` bytes of a body, and says what is left of it. A body over the limit is cut off there.
-    pub(crate) fn read_body(&mut self, unread: &mut Unread, limit: usize) -> io::Result<Vec<u8>> {
+    /// What was received and is not read.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
+    /// Reads up to `limit` bytes of a body, and says what is left of it. A body over the limit is cut off there. What
+    /// came before an error is in `body` too.
+    ///
+    /// # Errors
+    /// When the body breaks off, or its chunks are none.
+    pub fn read_body(
+        &mut self,
+        unread: &mut Unread,
+        limit: usize,
+        body: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(140);
-        let mut body = Vec::new();
+        let result = self.read_pieces(unread, limit, body, deadline);
+        self.received += body.len() as u64;
+        result
+    }
+
+    fn read_pieces(
+        &mut self,
+        unread: &mut Unread,
+        limit: usize,
+        body: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> io::Result<()> {
         match *unread {
             Unread::Length(length) => {
                 let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(limit);
@@ -216,24 +263,29 @@ impl Conn {
                 self.read_line(deadline)?;
             },
         }
-        self.received += body.len() as u64;
-        Ok(body)
+        Ok(())
     }
 
     /// Reads and forgets the rest of a body.
-    pub(crate) fn drain(&mut self, unread: Unread) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it breaks off, or does not say how long it is.
+    pub fn drain(&mut self, unread: Unread) -> io::Result<()> {
         let mut unread = unread;
         while unread != Unread::Length(0) {
             if unread == Unread::Chunked {
                 return Err(io::Error::other("a chunked body was left unread"));
             }
-            self.read_body(&mut unread, 64 << 10)?;
+            self.read_body(&mut unread, 64 << 10, &mut Vec::new())?;
         }
         Ok(())
     }
 
     /// Sends bytes.
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sent += bytes.len() as u64;
         match &mut self.stream {
             Stream::Plain(tcp) => tcp.write_all(bytes),
@@ -242,7 +294,7 @@ impl Conn {
     }
 
     /// Whether the client has gone or the server stops.
-    pub(crate) fn is_over(&mut self) -> bool {
+    pub fn is_over(&mut self) -> bool {
         if self.stop.load(Ordering::Relaxed) {
             return true;
         }
@@ -275,7 +327,7 @@ impl Conn {
     }
 
     /// Does nothing for a while, or until the client goes or the server stops. Says whether the time passed.
-    pub(crate) fn idle(&mut self, time: Duration) -> bool {
+    pub fn idle(&mut self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         loop {
             if self.is_over() {
@@ -290,7 +342,7 @@ impl Conn {
     }
 
     /// Closes as a Go server does: `close_notify`, then a moment for the client to read before the socket goes.
-    pub(crate) fn close(mut self) {
+    pub fn close(mut self) {
         if let Stream::Tls(tls) = &mut self.stream {
             tls.conn.send_close_notify();
             let _ = tls.flush();
@@ -305,7 +357,7 @@ impl Conn {
     }
 
     /// Closes without a word, as a process does that was killed.
-    pub(crate) fn abort(self) {
+    pub fn abort(self) {
         let _ = self.tcp().shutdown(std::net::Shutdown::Both);
     }
 
@@ -401,6 +453,7 @@ fn parse_head(text: &[u8]) -> Result<Head, &'static str> {
         query: query.to_owned(),
         http10: version == "HTTP/1.0",
         headers,
+        raw: text.as_bytes().to_vec(),
     };
     if !head.http10 && head.header("host").is_none() {
         return Err("400 Bad Request: missing required Host header");
@@ -415,7 +468,8 @@ fn parse_head(text: &[u8]) -> Result<Head, &'static str> {
 }
 
 /// Decodes `%XX`, and `+` as a space where it is the query.
-pub(crate) fn percent_decode(text: &str, query: bool) -> String {
+#[must_use]
+pub fn percent_decode(text: &str, query: bool) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, tail @ ..] = rest {

@@ -46,6 +46,7 @@ mod http;
 mod json;
 mod kinds;
 mod list;
+mod listener;
 mod log;
 mod metadata;
 mod metrics;
@@ -64,6 +65,16 @@ mod store;
 mod tls;
 mod watch;
 mod write;
+
+/// The layer below the API: connections, TLS, faults and the log, for a simulator of another server.
+pub mod wire {
+    pub use crate::faults::Script;
+    pub use crate::http::{Conn, Head, HeadError, Unread, percent_decode};
+    pub use crate::listener::{After, Listener, Service};
+    pub use crate::log::{Entry, Log, seconds};
+    pub use crate::out::{Frame, Out, Reply, after, reason_phrase};
+    pub use crate::tls::{Authority, Leaf};
+}
 
 pub use faults::{Fault, FaultAction, Matches};
 pub use log::Request;

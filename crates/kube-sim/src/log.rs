@@ -1,11 +1,12 @@
 //! The log of requests: what tests look at, and one JSON line each in a file for the binary.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::SystemTime;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How many requests are remembered.
 const KEPT: usize = 100_000;
@@ -49,36 +50,67 @@ impl Request {
     }
 }
 
+impl Entry for Request {
+    fn trim(&mut self) {
+        if let Some(body) = &mut self.body {
+            body.truncate(BODY_KEPT);
+        }
+    }
+
+    fn line(&self) -> Value {
+        json!({
+            "at": seconds(self.at), "method": self.method, "path": self.path, "query": self.query,
+            "status": self.status, "userAgent": self.user_agent, "user": self.user,
+            "requestBytes": self.request_bytes, "responseBytes": self.response_bytes,
+        })
+    }
+}
+
+/// A request as a log keeps it.
+pub trait Entry {
+    /// Cuts what is too long to be remembered.
+    fn trim(&mut self) {}
+
+    /// What is written of it to a file.
+    fn line(&self) -> Value;
+}
+
 /// The requests, the oldest first.
-#[derive(Default)]
-pub(crate) struct Log {
-    requests: VecDeque<Request>,
+pub struct Log<T> {
+    requests: VecDeque<T>,
     first: u64,
     file: Option<File>,
 }
 
-impl Log {
-    pub(crate) fn new(file: Option<File>) -> Self {
-        Self {
-            file,
-            ..Self::default()
-        }
+impl<T: Entry + Clone> Log<T> {
+    /// An empty log, which appends to a file as well when there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn new(path: Option<&Path>) -> io::Result<Self> {
+        let file = path.map(|path| OpenOptions::new().create(true).append(true).open(path));
+        Ok(Self {
+            requests: VecDeque::new(),
+            first: 0,
+            file: file.transpose()?,
+        })
     }
 
-    pub(crate) fn all(&self) -> Vec<Request> {
+    /// All that are remembered.
+    #[must_use]
+    pub fn all(&self) -> Vec<T> {
         self.requests.iter().cloned().collect()
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Forgets all.
+    pub fn clear(&mut self) {
         self.first += self.requests.len() as u64;
         self.requests.clear();
     }
 
     /// Notes a request before its answer goes out. The number is for [`Log::done`].
-    pub(crate) fn begin(&mut self, mut request: Request) -> u64 {
-        if let Some(body) = &mut request.body {
-            body.truncate(BODY_KEPT);
-        }
+    pub fn begin(&mut self, mut request: T) -> u64 {
+        request.trim();
         if self.requests.len() == KEPT {
             self.requests.pop_front();
             self.first += 1;
@@ -88,26 +120,24 @@ impl Log {
     }
 
     /// Notes that the answer is complete, or broke.
-    pub(crate) fn done(&mut self, number: u64, response_bytes: u64) {
+    pub fn done(&mut self, number: u64, change: impl FnOnce(&mut T)) {
         let index = number
             .checked_sub(self.first)
             .and_then(|index| usize::try_from(index).ok());
         let Some(request) = index.and_then(|index| self.requests.get_mut(index)) else {
             return;
         };
-        request.response_bytes = response_bytes;
+        change(request);
         if let Some(file) = &mut self.file {
-            let at = request
-                .at
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0.0, |time| time.as_secs_f64());
-            let line = json!({
-                "at": at, "method": request.method, "path": request.path, "query": request.query,
-                "status": request.status, "userAgent": request.user_agent, "user": request.user,
-                "requestBytes": request.request_bytes, "responseBytes": response_bytes,
-            });
             // A log that cannot be written must not stop a demo.
-            let _ = writeln!(file, "{line}");
+            let _ = writeln!(file, "{}", request.line());
         }
     }
+}
+
+/// A time as a log line has it: seconds since 1970.
+#[must_use]
+pub fn seconds(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |time| time.as_secs_f64())
 }

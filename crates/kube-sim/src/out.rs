@@ -7,15 +7,29 @@ use std::io;
 use std::time::Duration;
 
 use crate::faults::FaultAction;
-use crate::http::Conn;
+use crate::http::{Conn, Head, Unread};
+use crate::listener::After;
 
 /// How many bytes of framed body are gathered before they are sent.
 const GATHER: usize = 64 << 10;
 /// Longer bodies than this are chunked.
 const BUFFERED: usize = 2048;
 
+/// An answer whose body is known.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// The header `Content-Type`.
+    pub content_type: String,
+    /// The body as it is.
+    pub body: Vec<u8>,
+}
+
 /// A body being sent.
-pub(crate) struct Out<'c> {
+pub struct Out<'c> {
     conn: &'c mut Conn,
     head: Vec<u8>,
     framing: Framing,
@@ -46,21 +60,90 @@ enum BodyFault {
 }
 
 /// How an answer is framed.
-pub(crate) struct Frame<'a> {
+pub struct Frame<'a> {
     /// Status line and headers, without those of the framing.
-    pub(crate) head: Vec<u8>,
+    pub head: Vec<u8>,
     /// Says `Connection: close`.
-    pub(crate) close: bool,
-    pub(crate) http10: bool,
+    pub close: bool,
+    /// Ends the body with the connection.
+    pub http10: bool,
     /// The answer to HEAD: headers only.
-    pub(crate) without_body: bool,
+    pub without_body: bool,
     /// Bytes of a chunk.
-    pub(crate) chunk: usize,
-    pub(crate) fault: Option<&'a FaultAction>,
+    pub chunk: usize,
+    /// What goes wrong with the body.
+    pub fault: Option<&'a FaultAction>,
+}
+
+impl Reply {
+    /// An answer without further headers.
+    #[must_use]
+    pub fn new(status: u16, content_type: &str, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: content_type.to_owned(),
+            body,
+        }
+    }
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of an answer to this request, with these headers and the date.
+    #[must_use]
+    pub fn new(
+        request: &Head,
+        status: u16,
+        headers: &[(String, String)],
+        fault: Option<&'a FaultAction>,
+    ) -> Self {
+        let version = if request.http10 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        };
+        let mut head = format!("{version} {status} {}\r\n", reason_phrase(status));
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &format!(
+            "Date: {}\r\n",
+            jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT")
+        );
+        Self {
+            head: head.into_bytes(),
+            close: request.wants_close(),
+            http10: request.http10,
+            without_body: request.method == "HEAD",
+            chunk: BUFFERED,
+            fault,
+        }
+    }
+}
+
+/// What becomes of a connection on which an answer was sent, or broke; `drain` is what is unread of the request's body,
+/// `None` where the connection was to be closed anyway.
+#[must_use]
+pub fn after(
+    conn: &mut Conn,
+    sent: &io::Result<()>,
+    fault: Option<&FaultAction>,
+    drain: Option<Unread>,
+) -> After {
+    if matches!(fault, Some(FaultAction::DropConnectionAfterResponse)) {
+        return After::Close;
+    }
+    match (sent, drain) {
+        (Err(_), _) => After::Abort,
+        (Ok(()), Some(unread)) if conn.drain(unread).is_ok() => After::Keep,
+        _ => After::Close,
+    }
 }
 
 impl<'c> Out<'c> {
-    pub(crate) fn new(conn: &'c mut Conn, frame: Frame<'_>) -> Self {
+    /// Begins an answer; nothing is sent yet.
+    #[must_use]
+    pub fn new(conn: &'c mut Conn, frame: Frame<'_>) -> Self {
         let fault = match frame.fault {
             Some(FaultAction::Cut { after_bytes }) => BodyFault::Cut(*after_bytes),
             Some(FaultAction::HangInBody { after_bytes }) => BodyFault::Hang(*after_bytes),
@@ -88,7 +171,10 @@ impl<'c> Out<'c> {
     }
 
     /// Adds to the body.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the client has gone, or a fault cuts the body here.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.pending.extend_from_slice(bytes);
         if self.framing == Framing::Open {
             if self.pending.len() <= BUFFERED {
@@ -110,7 +196,10 @@ impl<'c> Out<'c> {
     }
 
     /// Sends what there is, as a chunk of its own, and the headers when nothing was sent yet.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the client has gone, or a fault cuts the body here.
+    pub fn flush(&mut self) -> io::Result<()> {
         if self.framing == Framing::Open {
             self.start_chunked();
         }
@@ -119,7 +208,10 @@ impl<'c> Out<'c> {
     }
 
     /// Ends the body.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the client has gone, or a fault cuts the body here.
+    pub fn finish(&mut self) -> io::Result<()> {
         if self.framing == Framing::Open {
             let length = self.pending.len();
             self.end_head(&format!("Content-Length: {length}\r\n"));
@@ -139,8 +231,19 @@ impl<'c> Out<'c> {
         self.send_frames()
     }
 
+    /// Sends an opening, and then the same again until the client gives up.
+    ///
+    /// # Errors
+    /// Always: the client has gone.
+    pub fn endless(&mut self, opening: &[u8], again: &[u8]) -> io::Result<()> {
+        self.write(opening)?;
+        loop {
+            self.write(again)?;
+        }
+    }
+
     /// The connection below, to look whether the client is still there.
-    pub(crate) fn conn(&mut self) -> &mut Conn {
+    pub fn conn(&mut self) -> &mut Conn {
         self.conn
     }
 
@@ -257,7 +360,8 @@ impl<'c> Out<'c> {
 }
 
 /// The words of a status line.
-pub(crate) fn reason_phrase(status: u16) -> &'static str {
+#[must_use]
+pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         200 => "OK",

@@ -61,9 +61,13 @@ impl Incoming<'_> {
                 self.broken = true;
             }
         }
-        match self.conn.read_body(&mut self.unread, BODY_LIMIT + 1) {
-            Ok(body) if body.len() > BODY_LIMIT => Err(Status::too_large()),
-            Ok(body) => {
+        let mut body = Vec::new();
+        match self
+            .conn
+            .read_body(&mut self.unread, BODY_LIMIT + 1, &mut body)
+        {
+            Ok(()) if body.len() > BODY_LIMIT => Err(Status::too_large()),
+            Ok(()) => {
                 self.body = Some(body.clone());
                 Ok(body)
             }

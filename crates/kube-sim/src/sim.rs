@@ -1,6 +1,5 @@
 //! The simulator as a test sees it.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use crate::faults::{Fault, Script};
 use crate::generate;
 use crate::json::Json;
 use crate::kinds::Kind;
+use crate::listener::Listener;
 use crate::log::{Log, Request};
 use crate::metadata;
 use crate::metrics::Metrics;
@@ -18,9 +18,8 @@ use crate::options::{Cluster, Options};
 use crate::rbac::Rbac;
 use crate::recorded;
 use crate::request::{Info, Params, Target};
-use crate::server::{Controls, Listener, Shared, User};
+use crate::server::{Controls, Identity, Shared, User};
 use crate::store::{self, Object};
-use crate::tls::Authority;
 
 /// A running simulator. It stops when it is dropped.
 pub struct Sim {
@@ -40,12 +39,9 @@ impl Sim {
             Cluster::Recorded => recorded::store(),
             Cluster::Generated(measures) => generate::store(measures),
         };
-        let log = match &options.log {
-            Some(path) => Some(OpenOptions::new().create(true).append(true).open(path)?),
-            None => None,
-        };
-        let authority = if options.tls {
-            Some(Authority::new(
+        let log = Log::new(options.log.as_deref())?;
+        let identity = if options.tls {
+            Some(Identity::new(
                 options.addr.ip(),
                 options.directory.as_deref(),
             )?)
@@ -62,23 +58,24 @@ impl Sim {
             users: vec![user],
             metrics: options.metrics,
             script: Script::default(),
-            authority,
+            identity,
         };
         let socket = TcpListener::bind(options.addr)?;
         let address = socket.local_addr()?;
-        let shared = Arc::new(Shared::new(
-            options,
-            address,
-            store,
-            controls,
-            Log::new(log),
-        ));
-        let listener = Some(Listener::start(socket, &shared)?);
-        Ok(Self {
+        let shared = Arc::new(Shared::new(options, address, store, controls, log));
+        let mut sim = Self {
             shared,
-            listener,
+            listener: None,
             address,
-        })
+        };
+        sim.listen(socket)?;
+        Ok(sim)
+    }
+
+    fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
+        let connections = self.shared.connections.clone();
+        self.listener = Some(Listener::start(socket, self.shared.clone(), connections)?);
+        Ok(())
     }
 
     /// The address it listens on.
@@ -108,9 +105,9 @@ impl Sim {
     pub fn ca_pem(&self) -> String {
         self.shared
             .controls()
-            .authority
+            .identity
             .as_ref()
-            .map(|authority| authority.pem.clone())
+            .map(|identity| identity.pem.clone())
             .unwrap_or_default()
     }
 
@@ -201,8 +198,8 @@ impl Sim {
     /// # Errors
     /// When no key can be made.
     pub fn rotate_ca(&self) -> io::Result<()> {
-        let authority = Authority::new(self.address.ip(), None)?;
-        self.shared.controls().authority = Some(authority);
+        let identity = Identity::new(self.address.ip(), None)?;
+        self.shared.controls().identity = Some(identity);
         Ok(())
     }
 
@@ -322,11 +319,7 @@ impl Sim {
     /// When somebody else has taken the port.
     pub fn restart(&mut self) -> io::Result<()> {
         self.listener = None;
-        self.listener = Some(Listener::start(
-            TcpListener::bind(self.address)?,
-            &self.shared,
-        )?);
-        Ok(())
+        self.listen(TcpListener::bind(self.address)?)
     }
 
     fn resolve(&self, path: &str) -> (&Kind, Target) {

@@ -1,0 +1,201 @@
+//! The listening part: a thread that accepts, and one for each connection.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+use crate::faults::FaultAction;
+use crate::http::{Conn, Head, HeadError};
+
+/// How long a new connection may be silent, and an unfinished head may take.
+const HEAD_TIME: Duration = Duration::from_secs(32);
+
+/// What answers the requests.
+pub trait Service: Send + Sync + 'static {
+    /// What the next connection is encrypted with; `None` is plain HTTP.
+    fn tls(&self) -> Option<Arc<ServerConfig>>;
+
+    /// What goes wrong with the next connection.
+    fn connection_fault(&self) -> Option<FaultAction>;
+
+    /// How long an idle connection is kept after an answer.
+    fn idle_timeout(&self) -> Duration;
+
+    /// Answers one request.
+    fn answer(&self, conn: &mut Conn, head: Head) -> After;
+
+    /// Is told what came on a connection where a request was expected.
+    fn no_request(&self, _bytes: &[u8]) {}
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It is ready for the next request.
+    Keep,
+    /// It is closed in order.
+    Close,
+    /// It breaks.
+    Abort,
+}
+
+/// A listening socket. It stops when it is dropped, and can be started again.
+pub struct Listener {
+    stop: Arc<AtomicBool>,
+    open: Arc<Mutex<HashMap<u64, TcpStream>>>,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Accepts connections on a socket, and counts them.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        socket: TcpListener,
+        service: Arc<dyn Service>,
+        connections: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let open = Arc::new(Mutex::new(HashMap::new()));
+        let (accept_stop, accept_open) = (stop.clone(), open.clone());
+        let thread = thread::Builder::new()
+            .name("sim-accept".to_owned())
+            .spawn(move || {
+                let mut number = 0;
+                for tcp in socket.incoming() {
+                    if accept_stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let Ok(tcp) = tcp else { continue };
+                    number += 1;
+                    connections.fetch_add(1, Ordering::Relaxed);
+                    if let Ok(copy) = tcp.try_clone() {
+                        lock(&accept_open).insert(number, copy);
+                    }
+                    let (service, stop, open) =
+                        (service.clone(), accept_stop.clone(), accept_open.clone());
+                    let connection = thread::Builder::new().name(format!("sim-{number}"));
+                    let _ = connection.spawn(move || {
+                        serve(service.as_ref(), tcp, stop);
+                        lock(&open).remove(&number);
+                    });
+                }
+            })?;
+        Ok(Self {
+            stop,
+            open,
+            address,
+            thread: Some(thread),
+        })
+    }
+
+    /// Closes the listening socket and all connections at once, as a process does that is killed.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // The accepting thread sits in a blocking call: a connection wakes it.
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let _ = thread.join();
+        for tcp in lock(&self.open).values() {
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
+        // Connections on their way out let their sockets go, so that the port is free.
+        for _ in 0..200 {
+            if lock(&self.open).is_empty() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve(service: &dyn Service, tcp: TcpStream, stop: Arc<AtomicBool>) {
+    match service.connection_fault() {
+        Some(FaultAction::Refuse) => return,
+        Some(FaultAction::SlowTls(time)) => {
+            let Ok(mut conn) = Conn::new(tcp, None, stop.clone()) else {
+                return;
+            };
+            if !conn.idle(time) {
+                return;
+            }
+            let Ok(copy) = conn.tcp().try_clone() else {
+                return;
+            };
+            return serve_tls(service, copy, stop);
+        }
+        _ => {}
+    }
+    serve_tls(service, tcp, stop);
+}
+
+fn serve_tls(service: &dyn Service, tcp: TcpStream, stop: Arc<AtomicBool>) {
+    let config = service.tls();
+    if config.is_some() && is_plain_http(&tcp) {
+        if let Ok(mut conn) = Conn::new(tcp, None, stop) {
+            let _ = conn.send(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+            conn.close();
+        }
+        return;
+    }
+    let Ok(mut conn) = Conn::new(tcp, config, stop) else {
+        return;
+    };
+    let mut patience = HEAD_TIME;
+    loop {
+        let head = match conn.read_head(patience, HEAD_TIME) {
+            Ok(head) => head,
+            Err(error) => {
+                if !conn.rest().is_empty() {
+                    service.no_request(conn.rest());
+                }
+                if let HeadError::Bad(line) = error {
+                    let answer = format!(
+                        "HTTP/1.1 {line}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{line}"
+                    );
+                    let _ = conn.send(answer.as_bytes());
+                }
+                return conn.close();
+            }
+        };
+        conn.sent = 0;
+        match service.answer(&mut conn, head) {
+            After::Keep => patience = service.idle_timeout(),
+            After::Close => return conn.close(),
+            After::Abort => return conn.abort(),
+        }
+    }
+}
+
+/// Whether the client speaks HTTP where TLS is expected.
+fn is_plain_http(tcp: &TcpStream) -> bool {
+    let mut byte = [0];
+    let _ = tcp.set_read_timeout(Some(HEAD_TIME));
+    tcp.peek(&mut byte)
+        .is_ok_and(|count| count == 1 && byte[0].is_ascii_alphabetic())
+}
