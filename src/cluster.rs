@@ -7,6 +7,7 @@
 
 mod collect;
 mod dashboard;
+mod find;
 mod fold;
 mod identity;
 mod inventory;
@@ -22,6 +23,7 @@ mod view;
 
 pub(crate) use collect::{CollectOptions, Collected, collect};
 pub(crate) use dashboard::{Dashboard, dashboard};
+pub(crate) use find::{Found, Named, find};
 #[cfg(test)]
 pub(crate) use fold::{inventory_of, inventory_of_jobs};
 pub(crate) use identity::identity;

@@ -54,8 +54,8 @@ pub use config::{Config, ConfigError, KubeconfigOptions};
 pub use error::{ApiError, Error, Request, TransportKind};
 pub use list::{ListParams, Visitor};
 pub use meta::{
-    ApiResource, ApiResourceList, ApplyMeta, ListMeta, ObjectMeta, PartialObjectMetadata, Status,
-    StatusCause, StatusDetails, Version,
+    ApiResource, ApiResourceList, ApplyMeta, ListMeta, ObjectMeta, OwnerReference,
+    PartialObjectMetadata, Status, StatusCause, StatusDetails, Version,
 };
 pub use resource::Resource;
 pub use retry::RetryPolicy;

@@ -30,6 +30,48 @@ pub struct ObjectMeta {
     /// Annotations; `null` is read as none.
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: BTreeMap<String, String>,
+    /// What this object belongs to; `null` is read as nothing.
+    #[serde(deserialize_with = "null_as_default")]
+    pub owner_references: Vec<OwnerReference>,
+}
+
+/// An owner of an object, in the same namespace or without one.
+///
+/// Kubernetes: [Owners and Dependents](https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct OwnerReference {
+    /// Group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Such as `ReplicaSet`.
+    pub kind: String,
+    /// The owner's name.
+    pub name: String,
+    /// The owner's UID: another object of the same name is not the owner.
+    pub uid: String,
+    /// Whether it manages the object; of one owner at most.
+    pub controller: bool,
+}
+
+impl ObjectMeta {
+    /// The one owner that manages this object, if there is one.
+    #[must_use]
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
+}
+
+impl OwnerReference {
+    /// Whether the owner is of this API group and kind, in whatever version.
+    #[must_use]
+    pub fn is(&self, group: &str, kind: &str) -> bool {
+        let group_of = self
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        self.kind == kind && group_of == group
+    }
 }
 
 /// An object of which only the metadata is wanted: one item of a `PartialObjectMetadataList`.
@@ -180,8 +222,22 @@ mod tests {
     fn nulls_are_empty() {
         let meta: ObjectMeta =
             serde_json::from_str(r#"{"name":"a","labels":null,"annotations":null}"#).unwrap();
-        assert!(meta.labels.is_empty());
+        assert!(meta.labels.is_empty() && meta.controller().is_none());
         let status: Status = serde_json::from_str(r#"{"code":403,"details":null}"#).unwrap();
         assert_eq!(status.details, StatusDetails::default());
+    }
+
+    #[test]
+    fn the_controller_is_the_owner_that_manages() {
+        let meta: ObjectMeta = serde_json::from_str(
+            r#"{"ownerReferences":[
+                {"apiVersion":"v1","kind":"ConfigMap","name":"a","uid":"1"},
+                {"apiVersion":"batch/v1","kind":"Job","name":"b","uid":"2","controller":true}]}"#,
+        )
+        .unwrap();
+        let controller = meta.controller().unwrap();
+        assert_eq!(controller.name, "b");
+        assert!(controller.is("batch", "Job") && !controller.is("", "Job"));
+        assert!(!controller.is("batch.volcano.sh", "Job"));
     }
 }
