@@ -70,7 +70,7 @@ mod write;
 pub mod wire {
     pub use crate::faults::Script;
     pub use crate::http::{Conn, Head, HeadError, Unread, percent_decode};
-    pub use crate::listener::{After, Listener, Service};
+    pub use crate::listener::{After, Listener, Service, url};
     pub use crate::log::{Entry, Log, seconds};
     pub use crate::out::{Frame, Out, Reply, after, reason_phrase};
     pub use crate::tls::{Authority, Leaf};

@@ -15,6 +15,8 @@ use crate::http::{Conn, Head, HeadError};
 
 /// How long a new connection may be silent, and an unfinished head may take.
 const HEAD_TIME: Duration = Duration::from_secs(32);
+/// How long a client that speaks the wrong protocol has for the rest of its head.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// What answers the requests.
 pub trait Service: Send + Sync + 'static {
@@ -30,8 +32,9 @@ pub trait Service: Send + Sync + 'static {
     /// Answers one request.
     fn answer(&self, conn: &mut Conn, head: Head) -> After;
 
-    /// Is told what came on a connection where a request was expected.
-    fn no_request(&self, _bytes: &[u8]) {}
+    /// Is told what came on a connection where a request was expected: why it is none, or nothing where the client only
+    /// went too early.
+    fn no_request(&self, _bytes: &[u8], _problem: Option<&str>) {}
 }
 
 /// What becomes of the connection after an answer.
@@ -158,6 +161,9 @@ fn serve_tls(service: &dyn Service, tcp: TcpStream, stop: Arc<AtomicBool>) {
     let config = service.tls();
     if config.is_some() && is_plain_http(&tcp) {
         if let Ok(mut conn) = Conn::new(tcp, None, stop) {
+            if let Ok(head) = conn.read_head(HEAD_TIME, MOMENT) {
+                service.no_request(&head.raw, Some("plain HTTP where TLS is expected"));
+            }
             let _ = conn.send(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
             conn.close();
         }
@@ -171,10 +177,14 @@ fn serve_tls(service: &dyn Service, tcp: TcpStream, stop: Arc<AtomicBool>) {
         let head = match conn.read_head(patience, HEAD_TIME) {
             Ok(head) => head,
             Err(error) => {
+                let problem = match error {
+                    HeadError::Bad(line) => Some(line),
+                    HeadError::Closed => None,
+                };
                 if !conn.rest().is_empty() {
-                    service.no_request(conn.rest());
+                    service.no_request(conn.rest(), problem);
                 }
-                if let HeadError::Bad(line) = error {
+                if let Some(line) = problem {
                     let answer = format!(
                         "HTTP/1.1 {line}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{line}"
                     );
@@ -190,6 +200,18 @@ fn serve_tls(service: &dyn Service, tcp: TcpStream, stop: Arc<AtomicBool>) {
             After::Abort => return conn.abort(),
         }
     }
+}
+
+/// `https://HOST:PORT` of a server that listens there, or `http://`.
+#[must_use]
+pub fn url(tls: bool, address: SocketAddr) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        ip if ip.is_ipv6() => format!("[{ip}]"),
+        ip => ip.to_string(),
+    };
+    format!("{scheme}://{host}:{}", address.port())
 }
 
 /// Whether the client speaks HTTP where TLS is expected.

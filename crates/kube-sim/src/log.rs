@@ -119,19 +119,29 @@ impl<T: Entry + Clone> Log<T> {
         self.first + self.requests.len() as u64 - 1
     }
 
+    /// Changes what is known of a request under way.
+    pub fn change(&mut self, number: u64, change: impl FnOnce(&mut T)) {
+        if let Some(request) = self.index(number) {
+            change(&mut self.requests[request]);
+        }
+    }
+
     /// Notes that the answer is complete, or broke.
     pub fn done(&mut self, number: u64, change: impl FnOnce(&mut T)) {
-        let index = number
-            .checked_sub(self.first)
-            .and_then(|index| usize::try_from(index).ok());
-        let Some(request) = index.and_then(|index| self.requests.get_mut(index)) else {
+        let Some(index) = self.index(number) else {
             return;
         };
+        let request = &mut self.requests[index];
         change(request);
         if let Some(file) = &mut self.file {
             // A log that cannot be written must not stop a demo.
             let _ = writeln!(file, "{}", request.line());
         }
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        (index < self.requests.len()).then_some(index)
     }
 }
 

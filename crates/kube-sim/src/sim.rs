@@ -10,7 +10,7 @@ use crate::faults::{Fault, Script};
 use crate::generate;
 use crate::json::Json;
 use crate::kinds::Kind;
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
 use crate::log::{Log, Request};
 use crate::metadata;
 use crate::metrics::Metrics;
@@ -87,17 +87,7 @@ impl Sim {
     /// `https://127.0.0.1:PORT`, or `http://` without TLS.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.shared.options.tls {
-            "https"
-        } else {
-            "http"
-        };
-        let host = match self.address.ip() {
-            ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-            ip if ip.is_ipv6() => format!("[{ip}]"),
-            ip => ip.to_string(),
-        };
-        format!("{scheme}://{host}:{}", self.address.port())
+        listener::url(self.shared.options.tls, self.address)
     }
 
     /// The CA certificate; empty without TLS.
