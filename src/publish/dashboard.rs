@@ -65,6 +65,6 @@ pub(crate) fn publish(client: &Client, namespace: &str, document: &str) -> Resul
         namespace,
         CONFIG_MAP,
         "dashboard",
-        [("dashboard", document)],
+        &[("dashboard", document)],
     )
 }

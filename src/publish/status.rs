@@ -124,7 +124,7 @@ impl Status {
             ("namespace", self.namespace.as_str()),
             ("status", &self.to_json()),
         ];
-        config_map::apply(client, &self.namespace, CONFIG_MAP, "status", data)
+        config_map::apply(client, &self.namespace, CONFIG_MAP, "status", &data)
     }
 }
 

@@ -232,6 +232,27 @@ impl Api {
         params: &ApplyParams<'_>,
         object: &impl Serialize,
     ) -> Result<T, Error> {
+        let call = self.apply_call(name, params)?;
+        self.client.send_object(call, object, MAX_OBJECT)
+    }
+
+    /// As [`apply`](Self::apply), answered by the metadata alone: a large object does not come
+    /// back whole.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_for_metadata(
+        &self,
+        name: &str,
+        params: &ApplyParams<'_>,
+        object: &impl Serialize,
+    ) -> Result<PartialObjectMetadata, Error> {
+        let mut call = self.apply_call(name, params)?;
+        call.accept = Accept::Metadata;
+        self.client.send_object(call, object, MAX_OBJECT)
+    }
+
+    fn apply_call(&self, name: &str, params: &ApplyParams<'_>) -> Result<Call, Error> {
         let mut query = Query::new(self.object_path(name)?);
         query.add("fieldManager", params.field_manager);
         if params.force {
@@ -239,7 +260,7 @@ impl Api {
         }
         let mut call = Call::write("apply", "PATCH", query.finish(), Content::ApplyPatch);
         call.repeatable = true;
-        self.client.send_object(call, object, MAX_OBJECT)
+        Ok(call)
     }
 
     /// Changes an object.

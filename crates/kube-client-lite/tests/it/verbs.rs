@@ -83,6 +83,27 @@ fn applying_twice_changes_nothing_and_conflicts_are_named() {
 }
 
 #[test]
+fn applying_a_large_object_brings_back_its_metadata_alone() {
+    let sim = empty();
+    let maps = client(&sim).api(CONFIG_MAPS).namespace("default");
+    let value = "x".repeat(100_000);
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": ApplyMeta { name: "a", ..ApplyMeta::default() },
+        "data": {"k": value},
+    });
+    let applied = maps
+        .apply_for_metadata("a", &ApplyParams::new("mine"), &object)
+        .unwrap();
+    let got: ConfigMap = maps.get("a").unwrap();
+    assert_eq!(applied.metadata.uid, got.metadata.uid);
+    assert_eq!(got.data["k"], value);
+    let answer = &sim.requests()[0];
+    assert_eq!((answer.method.as_str(), answer.status), ("PATCH", 201));
+    assert!(answer.response_bytes < 10_000, "{}", answer.response_bytes);
+}
+
+#[test]
 fn selectors_and_field_managers_are_encoded() {
     let sim = recorded();
     let client = client(&sim);
