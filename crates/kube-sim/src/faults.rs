@@ -81,7 +81,7 @@ pub enum FaultAction {
     Status {
         /// HTTP status.
         code: u16,
-        /// Further headers.
+        /// Further headers. A `Content-Length` among them is sent as it is, right or wrong.
         headers: Vec<(String, String)>,
         /// The body as it is.
         body: String,

@@ -467,6 +467,16 @@ fn parse_head(text: &[u8]) -> Result<Head, &'static str> {
     Ok(head)
 }
 
+/// Path and query as in a request line.
+#[must_use]
+pub fn target(path: &str, query: &str) -> String {
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    }
+}
+
 /// Decodes `%XX`, and `+` as a space where it is the query.
 #[must_use]
 pub fn percent_decode(text: &str, query: bool) -> String {

@@ -35,6 +35,7 @@
 
 mod accept;
 mod apply;
+mod command;
 mod configmap;
 mod discovery;
 mod events;
@@ -68,11 +69,12 @@ mod write;
 
 /// The layer below the API: connections, TLS, faults and the log, for a simulator of another server.
 pub mod wire {
+    pub use crate::command::{Arguments, Failure, announce, run};
     pub use crate::faults::Script;
-    pub use crate::http::{Conn, Head, HeadError, Unread, percent_decode};
-    pub use crate::listener::{After, Listener, Service, url};
+    pub use crate::http::{Conn, Head, HeadError, Unread, percent_decode, target};
+    pub use crate::listener::{After, Host, Service};
     pub use crate::log::{Entry, Log, seconds};
-    pub use crate::out::{Frame, Out, Reply, after, reason_phrase};
+    pub use crate::out::{Frame, Out, Reply, after, is_length, reason_phrase};
     pub use crate::tls::{Authority, Leaf};
 }
 

@@ -48,20 +48,84 @@ pub enum After {
     Abort,
 }
 
-/// A listening socket. It stops when it is dropped, and can be started again.
-pub struct Listener {
+/// An address and what answers there: it can stop listening and start again. It stops when it is dropped.
+pub struct Host {
+    service: Arc<dyn Service>,
+    address: SocketAddr,
+    connections: Arc<AtomicU64>,
+    listener: Option<Listener>,
+}
+
+struct Listener {
     stop: Arc<AtomicBool>,
     open: Arc<Mutex<HashMap<u64, TcpStream>>>,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Listener {
-    /// Accepts connections on a socket, and counts them.
+impl Host {
+    /// Accepts connections on a socket.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(
+    pub fn start(socket: TcpListener, service: Arc<dyn Service>) -> io::Result<Self> {
+        let mut host = Self {
+            service,
+            address: socket.local_addr()?,
+            connections: Arc::default(),
+            listener: None,
+        };
+        host.listen(socket)?;
+        Ok(host)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `https://HOST:PORT`, or `http://`.
+    #[must_use]
+    pub fn url(&self, tls: bool) -> String {
+        let scheme = if tls { "https" } else { "http" };
+        let host = match self.address.ip() {
+            ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            ip if ip.is_ipv6() => format!("[{ip}]"),
+            ip => ip.to_string(),
+        };
+        format!("{scheme}://{host}:{}", self.address.port())
+    }
+
+    /// How many connections were accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Closes the listening socket and all connections at once, as a process does that is killed.
+    pub fn stop(&mut self) {
+        self.listener = None;
+    }
+
+    /// Listens again on the same port.
+    ///
+    /// # Errors
+    /// When somebody else has taken the port.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.stop();
+        self.listen(TcpListener::bind(self.address)?)
+    }
+
+    fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
+        let (service, connections) = (self.service.clone(), self.connections.clone());
+        self.listener = Some(Listener::start(socket, service, connections)?);
+        Ok(())
+    }
+}
+
+impl Listener {
+    fn start(
         socket: TcpListener,
         service: Arc<dyn Service>,
         connections: Arc<AtomicU64>,
@@ -101,8 +165,7 @@ impl Listener {
         })
     }
 
-    /// Closes the listening socket and all connections at once, as a process does that is killed.
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else {
             return;
@@ -200,18 +263,6 @@ fn serve_tls(service: &dyn Service, tcp: TcpStream, stop: Arc<AtomicBool>) {
             After::Abort => return conn.abort(),
         }
     }
-}
-
-/// `https://HOST:PORT` of a server that listens there, or `http://`.
-#[must_use]
-pub fn url(tls: bool, address: SocketAddr) -> String {
-    let scheme = if tls { "https" } else { "http" };
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        ip if ip.is_ipv6() => format!("[{ip}]"),
-        ip => ip.to_string(),
-    };
-    format!("{scheme}://{host}:{}", address.port())
 }
 
 /// Whether the client speaks HTTP where TLS is expected.

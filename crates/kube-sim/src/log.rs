@@ -8,6 +8,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::http::target;
+
 /// How many requests are remembered.
 const KEPT: usize = 100_000;
 /// How much of a written body is remembered.
@@ -42,11 +44,7 @@ impl Request {
     /// Path and query as in a request line.
     #[must_use]
     pub fn url(&self) -> String {
-        if self.query.is_empty() {
-            self.path.clone()
-        } else {
-            format!("{}?{}", self.path, self.query)
-        }
+        target(&self.path, &self.query)
     }
 }
 

@@ -1,13 +1,11 @@
 //! `kube-sim serve`: the simulator as a process, for the demo and the benchmarks.
 
 #![forbid(unsafe_code)]
-// Arguments come from whoever starts it.
-#![allow(clippy::indexing_slicing)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use kube_sim::wire::{Arguments, Failure, announce, run};
 use kube_sim::{Cluster, Generate, Metrics, Options, PolicyRule, Rbac, Sim};
 
 const USAGE: &str = "\
@@ -33,109 +31,60 @@ Serves the API of a Kubernetes cluster that is not there. Ends on SIGTERM or SIG
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("--help" | "-h" | "help") => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Some("serve") => {}
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
-    }
-    if arguments
-        .iter()
-        .any(|argument| argument == "--help" || argument == "-h")
-    {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let (options, directory) = match parse(&arguments[1..]) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprintln!("kube-sim: {message}");
-            return ExitCode::from(2);
-        }
-    };
-    match serve(options, directory.as_deref()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kube-sim: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(USAGE, std::env::args().skip(1), serve)
 }
 
-fn serve(options: Options, directory: Option<&Path>) -> std::io::Result<()> {
-    if let Some(directory) = directory {
-        fs::create_dir_all(directory)?;
-    }
+fn serve(arguments: Arguments) -> Result<(), Failure> {
+    let options = parse(arguments)?;
+    let directory = options.directory.clone();
     let sim = Sim::start(options)?;
-    if let Some(directory) = directory {
-        fs::write(directory.join("kubeconfig"), sim.kubeconfig())?;
-        fs::write(directory.join("ca.crt"), sim.ca_pem())?;
-        fs::write(directory.join("token"), sim.token())?;
-        // The last one: who waits for it finds the others complete.
-        fs::write(directory.join("url.new"), format!("{}\n", sim.url()))?;
-        fs::rename(directory.join("url.new"), directory.join("url"))?;
-    }
-    println!("{}", sim.url());
-    loop {
-        std::thread::park();
-    }
+    let files = [
+        ("kubeconfig", sim.kubeconfig()),
+        ("ca.crt", sim.ca_pem()),
+        ("token", sim.token()),
+    ];
+    Ok(announce(&sim.url(), directory.as_deref(), &files)?)
 }
 
-fn parse(arguments: &[String]) -> Result<(Options, Option<PathBuf>), String> {
+fn parse(mut arguments: Arguments) -> Result<Options, Failure> {
     let mut options = Options::default();
     let mut generate = Generate {
         workloads: 0,
         ..Generate::default()
     };
-    let mut directory = None;
     let mut generated = false;
-    let split = arguments
-        .iter()
-        .flat_map(|argument| match argument.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => {
-                vec![name.to_owned(), value.to_owned()]
-            }
-            _ => vec![argument.clone()],
-        });
-    let mut arguments = split;
-    while let Some(name) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .ok_or_else(|| format!("{name} needs a value"))
-        };
+    while let Some(name) = arguments.option() {
         match name.as_str() {
-            "--addr" => options.addr = number(&name, &value()?)?,
+            "--addr" => options.addr = arguments.parsed(&name)?,
             "--recorded" => options.cluster = Cluster::Recorded,
             "--empty" => options.cluster = Cluster::Empty,
             "--pods" => {
-                generate.pods = number(&name, &value()?)?;
+                generate.pods = arguments.parsed(&name)?;
                 generated = true;
             }
-            "--workloads" => generate.workloads = number(&name, &value()?)?,
-            "--namespaces" => generate.namespaces = number(&name, &value()?)?,
-            "--pod-bytes" => generate.pod_bytes = number(&name, &value()?)?,
-            "--seed" => generate.seed = number(&name, &value()?)?,
+            "--workloads" => generate.workloads = arguments.parsed(&name)?,
+            "--namespaces" => generate.namespaces = arguments.parsed(&name)?,
+            "--pod-bytes" => generate.pod_bytes = arguments.parsed(&name)?,
+            "--seed" => generate.seed = arguments.parsed(&name)?,
             "--metrics" => {
-                options.metrics = match value()?.as_str() {
+                options.metrics = match arguments.value(&name)?.as_str() {
                     "absent" => Metrics::Absent,
                     "present" => Metrics::Present,
                     "broken" => Metrics::Broken,
-                    other => return Err(format!("--metrics {other}: absent, present or broken")),
+                    other => {
+                        let message = format!("--metrics {other}: absent, present or broken");
+                        return Err(Failure::Usage(message));
+                    }
                 }
             }
-            "--rbac" => options.rbac = rules(&value()?)?,
-            "--token" => options.token = value()?,
-            "--chunk-bytes" => options.chunk_bytes = number(&name, &value()?)?,
-            "--dir" => directory = Some(PathBuf::from(value()?)),
-            "--log" => options.log = Some(PathBuf::from(value()?)),
-            other => return Err(format!("{other}: not known; see kube-sim --help")),
+            "--rbac" => {
+                options.rbac = rules(&arguments.value(&name)?).map_err(Failure::Usage)?;
+            }
+            "--token" => options.token = arguments.value(&name)?,
+            "--chunk-bytes" => options.chunk_bytes = arguments.parsed(&name)?,
+            "--dir" => options.directory = Some(arguments.parsed(&name)?),
+            "--log" => options.log = Some(arguments.parsed(&name)?),
+            other => return Err(Failure::Usage(format!("{other}: not known"))),
         }
     }
     if generated {
@@ -144,14 +93,7 @@ fn parse(arguments: &[String]) -> Result<(Options, Option<PathBuf>), String> {
         }
         options.cluster = Cluster::Generated(generate);
     }
-    options.directory.clone_from(&directory);
-    Ok((options, directory))
-}
-
-fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{name} {value}: not a value for it"))
+    Ok(options)
 }
 
 fn rules(path: &str) -> Result<Rbac, String> {

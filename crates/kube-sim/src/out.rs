@@ -47,8 +47,8 @@ enum Framing {
     /// Nothing was sent: the length may still become known.
     Open,
     Chunked,
-    /// HTTP/1.0: ends with the connection.
-    UntilClose,
+    /// Said in the head already; or nowhere, in HTTP/1.0: the body ends with the connection.
+    Given,
 }
 
 #[derive(Clone, Copy)]
@@ -65,8 +65,8 @@ pub struct Frame<'a> {
     pub head: Vec<u8>,
     /// Says `Connection: close`.
     pub close: bool,
-    /// Ends the body with the connection.
-    pub http10: bool,
+    /// The headers say how long the body is, or the end of the connection does.
+    pub framed: bool,
     /// The answer to HEAD: headers only.
     pub without_body: bool,
     /// Bytes of a chunk.
@@ -113,12 +113,18 @@ impl<'a> Frame<'a> {
         Self {
             head: head.into_bytes(),
             close: request.wants_close(),
-            http10: request.http10,
+            framed: request.http10 || headers.iter().any(|(name, _)| is_length(name)),
             without_body: request.method == "HEAD",
             chunk: BUFFERED,
             fault,
         }
     }
+}
+
+/// Whether this is the header that says how long a body is.
+#[must_use]
+pub fn is_length(header: &str) -> bool {
+    header.eq_ignore_ascii_case("content-length")
 }
 
 /// What becomes of a connection on which an answer was sent, or broke; `drain` is what is unread of the request's body,
@@ -155,8 +161,8 @@ impl<'c> Out<'c> {
         Self {
             conn,
             head: frame.head,
-            framing: if frame.http10 {
-                Framing::UntilClose
+            framing: if frame.framed {
+                Framing::Given
             } else {
                 Framing::Open
             },
@@ -269,7 +275,7 @@ impl<'c> Out<'c> {
     }
 
     fn frame(&mut self, piece: &[u8]) -> io::Result<()> {
-        if self.framing == Framing::UntilClose && self.payload == 0 && !self.head.is_empty() {
+        if self.framing == Framing::Given && self.payload == 0 && !self.head.is_empty() {
             self.end_head("");
         }
         self.frames.append(&mut self.head);
@@ -331,7 +337,7 @@ impl<'c> Out<'c> {
     }
 
     fn send_frames(&mut self) -> io::Result<()> {
-        if self.framing == Framing::UntilClose && !self.head.is_empty() {
+        if self.framing == Framing::Given && !self.head.is_empty() {
             self.end_head("");
         }
         self.frames.append(&mut self.head);

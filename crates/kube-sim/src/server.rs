@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +42,6 @@ pub(crate) struct Shared {
     changed: Condvar,
     controls: Mutex<Controls>,
     log: Mutex<Log<Request>>,
-    pub(crate) connections: Arc<AtomicU64>,
 }
 
 /// What a test may change while the server runs.
@@ -85,7 +83,6 @@ impl Shared {
             changed: Condvar::new(),
             controls: Mutex::new(controls),
             log: Mutex::new(log),
-            connections: Arc::default(),
         }
     }
 
@@ -99,11 +96,6 @@ impl Shared {
 
     pub(crate) fn log(&self) -> MutexGuard<'_, Log<Request>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many connections were accepted.
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
     }
 
     /// Wakes the watches.

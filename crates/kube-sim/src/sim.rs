@@ -10,7 +10,7 @@ use crate::faults::{Fault, Script};
 use crate::generate;
 use crate::json::Json;
 use crate::kinds::Kind;
-use crate::listener::{self, Listener};
+use crate::listener::Host;
 use crate::log::{Log, Request};
 use crate::metadata;
 use crate::metrics::Metrics;
@@ -24,8 +24,7 @@ use crate::store::{self, Object};
 /// A running simulator. It stops when it is dropped.
 pub struct Sim {
     shared: Arc<Shared>,
-    listener: Option<Listener>,
-    address: SocketAddr,
+    host: Host,
 }
 
 impl Sim {
@@ -63,31 +62,20 @@ impl Sim {
         let socket = TcpListener::bind(options.addr)?;
         let address = socket.local_addr()?;
         let shared = Arc::new(Shared::new(options, address, store, controls, log));
-        let mut sim = Self {
-            shared,
-            listener: None,
-            address,
-        };
-        sim.listen(socket)?;
-        Ok(sim)
-    }
-
-    fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
-        let connections = self.shared.connections.clone();
-        self.listener = Some(Listener::start(socket, self.shared.clone(), connections)?);
-        Ok(())
+        let host = Host::start(socket, shared.clone())?;
+        Ok(Self { shared, host })
     }
 
     /// The address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.address
+        self.host.address()
     }
 
     /// `https://127.0.0.1:PORT`, or `http://` without TLS.
     #[must_use]
     pub fn url(&self) -> String {
-        listener::url(self.shared.options.tls, self.address)
+        self.host.url(self.shared.options.tls)
     }
 
     /// The CA certificate; empty without TLS.
@@ -145,7 +133,7 @@ impl Sim {
     /// How many connections were accepted.
     #[must_use]
     pub fn connections(&self) -> u64 {
-        self.shared.connections()
+        self.host.connections()
     }
 
     /// Adds a fault.
@@ -188,7 +176,7 @@ impl Sim {
     /// # Errors
     /// When no key can be made.
     pub fn rotate_ca(&self) -> io::Result<()> {
-        let identity = Identity::new(self.address.ip(), None)?;
+        let identity = Identity::new(self.host.address().ip(), None)?;
         self.shared.controls().identity = Some(identity);
         Ok(())
     }
@@ -300,7 +288,7 @@ impl Sim {
 
     /// Stops listening and breaks all connections, as when the API server dies.
     pub fn shutdown_listener(&mut self) {
-        self.listener = None;
+        self.host.stop();
     }
 
     /// Listens again on the same port, with everything as it was stored.
@@ -308,8 +296,7 @@ impl Sim {
     /// # Errors
     /// When somebody else has taken the port.
     pub fn restart(&mut self) -> io::Result<()> {
-        self.listener = None;
-        self.listen(TcpListener::bind(self.address)?)
+        self.host.restart()
     }
 
     fn resolve(&self, path: &str) -> (&Kind, Target) {

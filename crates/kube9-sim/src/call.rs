@@ -30,6 +30,19 @@ impl Call {
         Self::Quota,
     ];
 
+    /// What it is called.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Push => "push",
+            Self::Insights => "insights",
+            Self::Analyze => "analyze",
+            Self::Acknowledge => "acknowledge",
+            Self::Quota => "quota",
+        }
+    }
+
     /// The path.
     #[must_use]
     pub const fn path(self) -> &'static str {

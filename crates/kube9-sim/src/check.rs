@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::ids;
 use crate::json;
-use crate::shape::{self, Shape};
+use crate::shape;
 
 /// The headers there may be. Anything else could carry something out of the cluster.
 const HEADERS: [&str; 9] = [
@@ -159,16 +159,6 @@ impl Checked {
                 body.len()
             ));
         }
-        self.json(shape, body);
-        match call {
-            Call::Push => self.metrics(head),
-            Call::Register => self.same_version(head),
-            Call::Analyze => self.analyze(head),
-            _ => {}
-        }
-    }
-
-    fn json(&mut self, shape: &Shape, body: &[u8]) {
         if !body.is_ascii() {
             self.note("the body: not ASCII".to_owned());
         }
@@ -177,7 +167,13 @@ impl Checked {
                 shape.check("", &value, &mut self.violations);
                 self.body = value;
             }
-            Err(error) => self.note(format!("the body: {error}")),
+            Err(error) => return self.note(format!("the body: {error}")),
+        }
+        match call {
+            Call::Push => self.metrics(head),
+            Call::Register => self.same_version(head),
+            Call::Analyze => self.analyze(head),
+            _ => {}
         }
     }
 

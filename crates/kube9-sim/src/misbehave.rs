@@ -54,13 +54,25 @@ pub fn redirect(location: &str) -> FaultAction {
     )
 }
 
-/// Good JSON, and more of it than a client takes: a little over 4 MiB.
+/// Good JSON, and more of it than a client takes: a little over 4 MiB, in chunks.
 #[must_use]
 pub fn oversized() -> FaultAction {
-    answer(
-        200,
-        &json!({"insights": [], "message": "x".repeat(4 << 20)}),
-    )
+    raw(200, &[], "application/json", &much())
+}
+
+/// The same, and the header says at once how much it is.
+#[must_use]
+pub fn oversized_with_length() -> FaultAction {
+    let body = much();
+    with_length(body.len(), &body)
+}
+
+/// 200, a JSON body, and this length in the header, right or wrong.
+#[must_use]
+pub fn with_length(length: usize, body: &str) -> FaultAction {
+    let length = length.to_string();
+    let headers = [("Content-Length", length.as_str())];
+    raw(200, &headers, "application/json", body)
 }
 
 /// An error message that repeats the key.
@@ -74,4 +86,8 @@ pub fn echo(code: u16, key: &str) -> FaultAction {
 pub fn proxy_page(code: u16) -> FaultAction {
     let body = format!("<html><head><title>{code}</title></head><body>nginx</body></html>\r\n");
     raw(code, &[], "text/html", &body)
+}
+
+fn much() -> String {
+    json!({"insights": [], "message": "x".repeat(4 << 20)}).to_string()
 }

@@ -30,8 +30,8 @@ pub struct Options {
     pub retry_after: Option<String>,
     /// An analysis makes an insight about its resource.
     pub insight_when_analysed: bool,
-    /// So many workloads of a push that show a signal have an insight about it; 0 makes none. Pushed again they have no
-    /// other.
+    /// How many insights at most are made of the signals that a push shows, the worst first. Pushed again, a signal of a
+    /// workload makes no other.
     pub insights_of_a_push: usize,
     /// A longer body is answered 413.
     pub body_limit: usize,

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use kube_sim::wire::{Entry, seconds};
+use kube_sim::wire::{Entry, seconds, target};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -38,11 +38,7 @@ impl Request {
     /// Path and query.
     #[must_use]
     pub fn url(&self) -> String {
-        if self.query.is_empty() {
-            self.path.clone()
-        } else {
-            format!("{}?{}", self.path, self.query)
-        }
+        target(&self.path, &self.query)
     }
 
     /// The first header of this name.

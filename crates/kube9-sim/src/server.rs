@@ -3,10 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kube_sim::Fault;
-use kube_sim::wire::Listener;
+use kube_sim::wire::Host;
 use serde_json::Value;
 
 use crate::options::{Options, Tls};
@@ -17,8 +16,7 @@ use crate::state::{Acknowledgement, Analysis, Cluster, State};
 /// A running server. It stops when it is dropped.
 pub struct Server {
     shared: Arc<Shared>,
-    listener: Option<Listener>,
-    address: SocketAddr,
+    host: Host,
 }
 
 impl Server {
@@ -28,32 +26,21 @@ impl Server {
     /// When the address cannot be listened on, or the CA or the log cannot be written.
     pub fn start(options: Options) -> io::Result<Self> {
         let socket = TcpListener::bind(options.addr)?;
-        let address = socket.local_addr()?;
-        let mut server = Self {
-            shared: Arc::new(Shared::new(State::new(options)?)),
-            listener: None,
-            address,
-        };
-        server.listen(socket)?;
-        Ok(server)
-    }
-
-    fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
-        let connections = self.shared.connections.clone();
-        self.listener = Some(Listener::start(socket, self.shared.clone(), connections)?);
-        Ok(())
+        let shared = Arc::new(Shared::new(State::new(options)?));
+        let host = Host::start(socket, shared.clone())?;
+        Ok(Self { shared, host })
     }
 
     /// The address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.address
+        self.host.address()
     }
 
     /// `https://127.0.0.1:PORT`, or `http://` with [`Tls::Off`].
     #[must_use]
     pub fn url(&self) -> String {
-        kube_sim::wire::url(self.shared.state().options.tls != Tls::Off, self.address)
+        self.host.url(self.shared.state().options.tls != Tls::Off)
     }
 
     /// The CA certificate.
@@ -126,7 +113,7 @@ impl Server {
     /// How many connections were accepted.
     #[must_use]
     pub fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::Relaxed)
+        self.host.connections()
     }
 
     /// The registered clusters.
@@ -161,7 +148,7 @@ impl Server {
 
     /// Stops listening and breaks all connections, as when the server dies: connections are refused.
     pub fn shutdown_listener(&mut self) {
-        self.listener = None;
+        self.host.stop();
     }
 
     /// Listens again on the same port, with everything as it was.
@@ -169,7 +156,6 @@ impl Server {
     /// # Errors
     /// When somebody else has taken the port.
     pub fn restart(&mut self) -> io::Result<()> {
-        self.listener = None;
-        self.listen(TcpListener::bind(self.address)?)
+        self.host.restart()
     }
 }

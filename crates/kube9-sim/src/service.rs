@@ -1,12 +1,11 @@
 //! How a request gets its answer.
 
 use std::io;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use kube_sim::FaultAction;
-use kube_sim::wire::{After, Conn, Frame, Head, Out, Reply, Service, Unread, after};
+use kube_sim::wire::{After, Conn, Frame, Head, Out, Reply, Service, Unread, after, is_length};
 use rustls::ServerConfig;
 
 use crate::call::Call;
@@ -17,14 +16,12 @@ use crate::state::State;
 /// What all connections share.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    pub(crate) connections: Arc<AtomicU64>,
 }
 
 impl Shared {
     pub(crate) fn new(state: State) -> Self {
         Self {
             state: Mutex::new(state),
-            connections: Arc::default(),
         }
     }
 
@@ -163,8 +160,11 @@ fn send(
     let endless = content.is_none();
     let reply = content.unwrap_or_else(|| Reply::new(200, "application/json", Vec::new()));
     let mut headers = reply.headers;
+    // After a length that is not true nobody knows where the next answer begins.
+    let length = reply.body.len().to_string();
+    let lies = |(name, value): &(String, String)| is_length(name) && *value != length;
+    let close = head.wants_close() || unread.too_much_to_drain() || headers.iter().any(lies);
     headers.push(("Content-Type".to_owned(), reply.content_type));
-    let close = head.wants_close() || unread.too_much_to_drain();
     let frame = Frame {
         close,
         ..Frame::new(head, reply.status, &headers, fault)
