@@ -5,6 +5,7 @@
 
 pub(crate) mod id;
 pub(crate) mod payload;
+pub(crate) mod reveal;
 
 /// How much of a cluster is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,15 +1,24 @@
 //! What the agent remembers, in SQLite: one file, one writer, any number of readers beside it.
 //!
 //! The agent's connection writes; `query` processes open the file read-only and never wait long,
-//! since in WAL mode a reader is not held up by the writer. Where WAL cannot work (network file
+//! since in WAL mode a reader is not held up by the writer. A command that changes something
+//! writes itself, between two writes of the agent: each transaction that writes takes the lock
+//! when it begins, so that it waits for its turn and never finds that it read the past. Where WAL cannot work (network file
 //! systems without shared memory) SQLite stays with its rollback journal.
 
+mod acknowledgements;
+mod analyses;
 mod document;
 mod error;
+mod insights;
 mod inventory;
+mod link;
 mod migrations;
 mod names;
+mod payload;
 mod problem;
+mod quota;
+mod state;
 mod stats;
 
 use std::fs::File;
@@ -17,16 +26,26 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+pub(crate) use acknowledgements::Acknowledgement;
+pub(crate) use analyses::{
+    Admission, Analysis, AnalysisCounts, AnalysisState, NewAnalysis, Reason, Target,
+};
 pub(crate) use error::StoreError;
+pub(crate) use insights::{Insight, InsightCounts, InsightFilter, Resource, Saved};
+pub(crate) use link::{Registration, SyncState};
+pub(crate) use names::{Identity, Known};
+pub(crate) use payload::Payload;
 pub(crate) use problem::{Problem, ProblemKind};
+pub(crate) use quota::{Quota, QuotaWord, midnight_after};
+pub(crate) use state::{MapName, State};
 pub(crate) use stats::CollectionStats;
 
 use crate::time::Time;
 
-/// How long a write waits for another process: only a reader on a file system without WAL can
-/// hold one up, and a query is over in milliseconds.
+/// How long a write waits for another process: a command's, which is over in milliseconds, the
+/// agent's, or on a file system without WAL a reader.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a query waits; it must answer or fail, not hang.
@@ -89,6 +108,30 @@ impl Store {
 
     /// Opens the database beside the running agent, to read: never makes one, never migrates.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::open_existing(path, READER_PATIENCE, || {
+            if is_at_rest(path) {
+                Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)
+            } else {
+                Connection::open_with_flags(path, flags)
+            }
+        })
+    }
+
+    /// Opens the database beside the running agent, to keep what a user asked for: never makes one,
+    /// never migrates. What was committed is on the disk, also after a power cut.
+    pub(crate) fn open_for_command(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::open_existing(path, WRITER_PATIENCE, || {
+            Connection::open_with_flags(path, flags)
+        })
+    }
+
+    fn open_existing(
+        path: &Path,
+        patience: Duration,
+        connect: impl FnOnce() -> rusqlite::Result<Connection>,
+    ) -> Result<Self, StoreError> {
         if !path.exists() {
             return Err(StoreError::Missing {
                 path: path.to_owned(),
@@ -98,14 +141,8 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = if is_at_rest(path) {
-            Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)
-        } else {
-            Connection::open_with_flags(path, flags)
-        };
-        let connection = connection.map_err(open)?;
-        connection.busy_timeout(READER_PATIENCE).map_err(open)?;
+        let connection = connect().map_err(open)?;
+        connection.busy_timeout(patience).map_err(open)?;
         let store = Self { connection };
         let version = store
             .schema_version()
@@ -184,7 +221,21 @@ impl Store {
                 known: migrations::LATEST,
             });
         }
-        migrations::run(&mut self.connection, found).map_err(StoreError::from)
+        migrations::run(&mut self.connection, found)
+            .map_err(|error| StoreError::from(error).on_opening(path))
+    }
+
+    /// A transaction that has the right to write from its beginning.
+    fn immediate(&self) -> rusqlite::Result<Transaction<'_>> {
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+    }
+
+    /// Another number whenever somebody else has written.
+    pub(crate) fn data_version(&self) -> Result<i64, StoreError> {
+        let version = self
+            .connection
+            .query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(version)
     }
 
     /// The version of the schema in the file.

@@ -26,12 +26,26 @@ impl Time {
         Duration::from_millis(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
+    /// This much later.
+    pub(crate) fn plus(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(millis(wait)))
+    }
+
+    /// This much earlier.
+    pub(crate) fn minus(self, ago: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(ago)))
+    }
+
     /// Reads RFC 3339, with any offset.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         text.parse::<Timestamp>()
             .ok()
             .map(|timestamp| Self(timestamp.as_millisecond()))
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl std::fmt::Display for Time {
@@ -80,5 +94,13 @@ mod tests {
     fn the_future_has_not_elapsed() {
         assert_eq!(Time(5).elapsed(Time(3)), Duration::ZERO);
         assert_eq!(Time(3).elapsed(Time(5)), Duration::from_millis(2));
+    }
+
+    #[test]
+    fn time_ends_and_does_not_turn_over() {
+        assert_eq!(Time(5).plus(Duration::from_secs(1)), Time(1005));
+        assert_eq!(Time(5).minus(Duration::from_secs(1)), Time(-995));
+        assert_eq!(Time(5).plus(Duration::MAX), Time(i64::MAX));
+        assert_eq!(Time(-5).minus(Duration::MAX), Time(i64::MIN));
     }
 }

@@ -36,7 +36,10 @@ fn inventory(home: &Home) -> Value {
         .unwrap();
     let mut workloads: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut select = database
-        .prepare("SELECT * FROM inventory_workload")
+        .prepare(
+            "SELECT there.*, name.name
+             FROM inventory_workload AS there JOIN name USING (kind, number)",
+        )
         .unwrap();
     let mut rows = select.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {

@@ -2,11 +2,10 @@
 //!
 //! Numbers, fixed words and opaque ids. There is no field here that could hold a name, a label,
 //! an annotation, an image, an address or any other text of the cluster, and this is the only
-//! place that writes such a body. It is written as a stream: a cluster of thousands of workloads
+//! place that writes such a body. It is written piece by piece: a cluster of thousands of workloads
 //! costs no memory.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -233,76 +232,105 @@ impl<'de> Deserialize<'de> for Version {
     }
 }
 
-/// Writes a body, piece by piece: the head, then each namespace followed by its workloads.
-pub(crate) struct Writer<W> {
-    out: W,
-    /// Of the namespaces.
-    first: bool,
+/// A body in the making: the head, then each namespace followed by its workloads. What was made
+/// so far can be taken away at any moment.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    made: Vec<u8>,
+    /// A namespace was written.
+    begun: bool,
     /// Of the present namespace's workloads; `None` outside of a namespace.
     workloads: Option<Workloads>,
 }
 
+#[derive(Debug)]
 enum Workloads {
     /// None written yet.
     None,
     Some,
 }
 
-impl<W: Write> Writer<W> {
-    pub(crate) fn begin(mut out: W, head: &Head) -> io::Result<Self> {
-        write_open(&mut out, head)?;
-        out.write_all(b",\"resources\":{")?;
-        Ok(Self {
-            out,
-            first: true,
-            workloads: None,
-        })
+impl Body {
+    /// Starts over with the head.
+    pub(crate) fn begin(&mut self, head: &Head) -> serde_json::Result<()> {
+        self.clear();
+        self.begun = false;
+        self.workloads = None;
+        self.open(head)?;
+        self.text(",\"resources\":{");
+        Ok(())
     }
 
-    pub(crate) fn namespace(&mut self, id: OpaqueId, numbers: &NamespaceNumbers) -> io::Result<()> {
-        self.end_namespace()?;
-        if !self.first {
-            self.out.write_all(b",")?;
+    pub(crate) fn namespace(
+        &mut self,
+        id: OpaqueId,
+        numbers: &NamespaceNumbers,
+    ) -> serde_json::Result<()> {
+        self.end_namespace();
+        if self.begun {
+            self.text(",");
         }
-        self.first = false;
-        write!(self.out, "\"{id}\":")?;
-        write_open(&mut self.out, numbers)?;
+        self.begun = true;
+        self.key(id)?;
+        self.open(numbers)?;
         self.workloads = Some(Workloads::None);
         Ok(())
     }
 
     /// One workload of the namespace before.
-    pub(crate) fn workload(&mut self, id: OpaqueId, numbers: &WorkloadNumbers) -> io::Result<()> {
-        let before: &[u8] = match self.workloads {
-            Some(Workloads::Some) => b",",
-            _ => b",\"workloads\":{",
-        };
+    pub(crate) fn workload(
+        &mut self,
+        id: OpaqueId,
+        numbers: &WorkloadNumbers,
+    ) -> serde_json::Result<()> {
+        self.text(match self.workloads {
+            Some(Workloads::Some) => ",",
+            _ => ",\"workloads\":{",
+        });
         self.workloads = Some(Workloads::Some);
-        self.out.write_all(before)?;
-        write!(self.out, "\"{id}\":")?;
-        serde_json::to_writer(&mut self.out, numbers)?;
+        self.key(id)?;
+        serde_json::to_writer(&mut self.made, numbers)
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.end_namespace();
+        self.text("}}");
+    }
+
+    /// What was made since it was cleared.
+    pub(crate) fn made(&self) -> &[u8] {
+        &self.made
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.made.clear();
+    }
+
+    fn end_namespace(&mut self) {
+        let end = match self.workloads.take() {
+            None => "",
+            Some(Workloads::None) => "}",
+            Some(Workloads::Some) => "}}",
+        };
+        self.text(end);
+    }
+
+    fn key(&mut self, id: OpaqueId) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut self.made, &id)?;
+        self.text(":");
         Ok(())
     }
 
-    pub(crate) fn end(mut self) -> io::Result<W> {
-        self.end_namespace()?;
-        self.out.write_all(b"}}")?;
-        Ok(self.out)
+    /// Writes an object without the brace that closes it.
+    fn open(&mut self, object: &impl Serialize) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut self.made, object)?;
+        self.made.pop_if(|last| *last == b'}');
+        Ok(())
     }
 
-    fn end_namespace(&mut self) -> io::Result<()> {
-        match self.workloads.take() {
-            None => Ok(()),
-            Some(Workloads::None) => self.out.write_all(b"}"),
-            Some(Workloads::Some) => self.out.write_all(b"}}"),
-        }
+    fn text(&mut self, text: &str) {
+        self.made.extend_from_slice(text.as_bytes());
     }
-}
-
-/// Writes an object without the brace that closes it.
-fn write_open(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
-    let text = serde_json::to_string(object)?;
-    out.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())
 }
 
 #[cfg(test)]
@@ -321,13 +349,13 @@ mod tests {
             Time::from_millis(0),
             ClusterNumbers::default(),
         );
-        let mut writer = Writer::begin(Vec::new(), &head).unwrap();
+        let mut body = Body::default();
+        body.begin(&head).unwrap();
         for (number, workloads) in (1..).zip(resources) {
             let id = |kind, number| OpaqueId { kind, number };
             let mut numbers = NamespaceNumbers::default();
             numbers.signals.insert(Word("run-as-root"), 1);
-            writer
-                .namespace(id(Kind::Namespace, number), &numbers)
+            body.namespace(id(Kind::Namespace, number), &numbers)
                 .unwrap();
             for workload in 1..=*workloads {
                 let kind = Kind::Workload(WorkloadKind::Deployment);
@@ -336,10 +364,11 @@ mod tests {
                     signals: vec![Word("host-path")],
                     ..WorkloadNumbers::default()
                 };
-                writer.workload(id(kind, number), &numbers).unwrap();
+                body.workload(id(kind, number), &numbers).unwrap();
             }
         }
-        serde_json::from_slice(&writer.end().unwrap()).unwrap()
+        body.end();
+        serde_json::from_slice(body.made()).unwrap()
     }
 
     #[test]

@@ -1,18 +1,15 @@
 use rusqlite::{Connection, OptionalExtension as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Store, StoreError};
+use crate::json;
 use crate::time::Time;
 
 impl Store {
     /// A JSON document kept under a name, such as the dashboard.
     pub(crate) fn document(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let body = self
-            .connection
-            .query_row("SELECT body FROM document WHERE name = ?1", [name], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        Ok(body)
+        Ok(get(&self.connection, name)?)
     }
 
     pub(crate) fn put_document(&self, name: &str, body: &str, now: Time) -> Result<(), StoreError> {
@@ -21,7 +18,46 @@ impl Store {
     }
 }
 
-/// Keeps a document, in a transaction or by itself.
+/// Reads a document into what it was written from. One that another version wrote, and that this
+/// one cannot read, is as good as none.
+pub(super) fn read<T: DeserializeOwned>(
+    connection: &Connection,
+    name: &str,
+) -> Result<Option<T>, StoreError> {
+    let Some(body) = get(connection, name)? else {
+        return Ok(None);
+    };
+    let read = serde_json::from_str(&body);
+    if let Err(error) = &read {
+        log::warn!("cannot read what was kept as {name}: {error}");
+    }
+    Ok(read.ok())
+}
+
+/// Keeps a value as a document.
+pub(super) fn write(
+    connection: &Connection,
+    name: &str,
+    value: &impl Serialize,
+) -> Result<(), StoreError> {
+    put(connection, name, &json::to_string(value), Time::now())?;
+    Ok(())
+}
+
+pub(super) fn remove(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM document WHERE name = ?1", [name])?;
+    Ok(())
+}
+
+fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .query_row("SELECT body FROM document WHERE name = ?1", [name], |row| {
+            row.get(0)
+        })
+        .optional()
+}
+
+/// Keeps a document, in a transaction or by itself; the same again is not written.
 pub(super) fn put(
     connection: &Connection,
     name: &str,
@@ -30,7 +66,8 @@ pub(super) fn put(
 ) -> rusqlite::Result<()> {
     connection.execute(
         "INSERT INTO document (name, body, updated_at) VALUES (?1, ?2, ?3)
-         ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
+         ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at
+         WHERE body <> excluded.body",
         (name, body, now.as_millis()),
     )?;
     Ok(())

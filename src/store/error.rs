@@ -27,6 +27,8 @@ pub(crate) enum StoreError {
         found: u32,
         known: u32,
     },
+    /// Another collection was stored while one was being read.
+    Replaced,
     /// A statement failed.
     Statement(rusqlite::Error),
 }
@@ -66,7 +68,11 @@ impl StoreError {
                 source.sqlite_error_code(),
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             ),
-            Self::Content(_) | Self::Missing { .. } | Self::NoRandomness | Self::Output(_) => false,
+            Self::Content(_)
+            | Self::Missing { .. }
+            | Self::NoRandomness
+            | Self::Output(_)
+            | Self::Replaced => false,
         }
     }
 }
@@ -92,6 +98,9 @@ impl fmt::Display for StoreError {
                  another version of the agent made it",
                 path.display()
             ),
+            Self::Replaced => {
+                f.write_str("the inventory was replaced while it was read: try again")
+            }
             Self::Statement(source) => write!(f, "the database failed: {source}"),
         }
     }

@@ -57,6 +57,69 @@ const STEPS: &[&str] = &[
          kind TEXT PRIMARY KEY,
          last INTEGER NOT NULL           -- the number given last
      ) STRICT, WITHOUT ROWID;",
+    // Workloads go by their numbers: a body has them in that order, and is read piece by piece.
+    // Those of version 1 have none, and are kept again with the next collection.
+    "CREATE TABLE workload (
+         namespace      TEXT NOT NULL,
+         kind           TEXT NOT NULL,
+         number         INTEGER NOT NULL,
+         replicas       INTEGER NOT NULL,
+         ready_replicas INTEGER NOT NULL,
+         containers     INTEGER NOT NULL,
+         restarts       INTEGER NOT NULL,
+         signals        TEXT NOT NULL,   -- words separated by commas
+         PRIMARY KEY (namespace, kind, number)
+     ) STRICT, WITHOUT ROWID;
+     INSERT INTO workload
+         SELECT namespace, kind, number, replicas, ready_replicas, containers, restarts, signals
+         FROM inventory_workload JOIN name USING (kind, namespace, name);
+     DROP TABLE inventory_workload;
+     ALTER TABLE workload RENAME TO inventory_workload;
+     CREATE TABLE insight (              -- as the server told it, with opaque ids
+         id             TEXT NOT NULL PRIMARY KEY,
+         severity       TEXT NOT NULL,
+         rank           INTEGER NOT NULL, -- 0 critical, 1 warning, 2 info
+         category       TEXT NOT NULL,
+         title          TEXT NOT NULL,
+         description    TEXT NOT NULL,
+         recommendation TEXT NOT NULL,
+         affected       TEXT NOT NULL,   -- JSON, a list of texts
+         created_at     INTEGER,         -- ms since 1970, by the server's clock
+         received_at    INTEGER NOT NULL, -- ms since 1970
+         at             INTEGER NOT NULL, -- the earlier of the two
+         state          TEXT NOT NULL
+     ) STRICT;
+     CREATE INDEX insight_order ON insight (rank, at DESC, id);
+     CREATE TABLE insight_resource (     -- of what an insight affects, that which is an opaque id
+         insight TEXT NOT NULL,
+         kind    TEXT NOT NULL,
+         number  INTEGER NOT NULL,
+         PRIMARY KEY (insight, kind, number)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX insight_resource_id ON insight_resource (kind, number);
+     CREATE TABLE acknowledgement (      -- what users made of insights, also of those that are gone
+         insight    TEXT PRIMARY KEY,
+         state      TEXT NOT NULL,
+         at         INTEGER NOT NULL,    -- ms since 1970
+         sent       INTEGER NOT NULL,    -- 1 once the server knows
+         not_before INTEGER              -- ms since 1970
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX acknowledgement_unsent ON acknowledgement (sent, at);
+     CREATE TABLE analysis (
+         request_id   TEXT PRIMARY KEY,  -- a UUID
+         kind         TEXT NOT NULL,
+         namespace    TEXT NOT NULL,     -- empty for a namespace
+         name         TEXT NOT NULL,
+         state        TEXT NOT NULL,
+         reason       TEXT,
+         charged      INTEGER NOT NULL,  -- 1: takes a share of the quota that the server's word does not tell
+         requested_at INTEGER NOT NULL,  -- this and the rest: ms since 1970
+         not_before   INTEGER,
+         submitted_at INTEGER,
+         completed_at INTEGER,
+         message      TEXT NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX analysis_state ON analysis (state, requested_at);",
 ];
 
 /// The version this build reads and writes.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement, Transaction, params};
 
 use super::{Store, StoreError};
 use crate::cluster::{Inventory, WorkloadKind};
@@ -38,8 +38,10 @@ impl Store {
         let identity = self
             .connection
             .query_row("SELECT cluster_id, epoch FROM map", [], |row| {
+                let drawn = Uuid(row.get(0)?);
                 Ok(Identity {
-                    cluster_id: Uuid(row.get(0)?),
+                    // As everybody else reads it, to the last bit.
+                    cluster_id: Uuid::parse(&drawn.to_string()).unwrap_or(drawn),
                     epoch: Epoch(row.get(1)?),
                 })
             })
@@ -59,21 +61,141 @@ impl Store {
         )?;
         let mut rows = statement.query([kind.map(Kind::as_str)])?;
         while let Some(row) = rows.next()? {
-            let kind: String = row.get(0)?;
-            if let Some(kind) = Kind::parse(&kind) {
-                visit(Known {
-                    id: OpaqueId {
-                        kind,
-                        number: row.get(1)?,
-                    },
-                    namespace: row.get(2)?,
-                    name: row.get(3)?,
-                    first_seen: Time::from_millis(row.get(4)?),
-                });
+            if let Some(known) = known(row)? {
+                visit(known);
             }
         }
         Ok(())
     }
+
+    /// Whom an id stands for.
+    pub(crate) fn name_of(&self, id: OpaqueId) -> Result<Option<Known>, StoreError> {
+        Ok(Lookup::new(&self.connection)?.find(id)?)
+    }
+
+    /// Under which id something is known; its namespace is empty for a namespace.
+    pub(crate) fn id_of(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<OpaqueId>, StoreError> {
+        let number = self
+            .connection
+            .query_row(
+                "SELECT number FROM name WHERE kind = ?1 AND namespace = ?2 AND name = ?3",
+                [kind.as_str(), namespace, name],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(number.map(|number| OpaqueId { kind, number }))
+    }
+
+    /// The id of something that is there but may be newer than the last collection: it gets one now,
+    /// and so does its namespace. `None` before the first collection: only the agent begins a map,
+    /// since it may have an older one to go on with.
+    pub(crate) fn assign_id(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        now: Time,
+    ) -> Result<Option<OpaqueId>, StoreError> {
+        let known = self.id_of(kind, namespace, name)?;
+        if known.is_some() || self.identity()?.is_none() {
+            return Ok(known);
+        }
+        let transaction = self.immediate()?;
+        let mut names = Names::new(&transaction)?;
+        if kind != Kind::Namespace {
+            names.see(Kind::Namespace, "", namespace, now)?;
+        }
+        names.see(kind, namespace, name, now)?;
+        drop(names);
+        transaction.commit()?;
+        self.id_of(kind, namespace, name)
+    }
+}
+
+/// Finds names by their ids.
+pub(super) struct Lookup<'connection>(Statement<'connection>);
+
+impl<'connection> Lookup<'connection> {
+    pub(super) fn new(connection: &'connection Connection) -> rusqlite::Result<Self> {
+        let statement = connection.prepare(
+            "SELECT kind, number, namespace, name, first_seen FROM name
+             WHERE kind = ?1 AND number = ?2",
+        )?;
+        Ok(Self(statement))
+    }
+
+    pub(super) fn find(&mut self, id: OpaqueId) -> rusqlite::Result<Option<Known>> {
+        let mut rows = self.0.query((id.kind.as_str(), id.number))?;
+        match rows.next()? {
+            Some(row) => known(row),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Reads a line of the map; `None` for a kind of another version.
+fn known(row: &Row<'_>) -> rusqlite::Result<Option<Known>> {
+    let kind: String = row.get(0)?;
+    let Some(kind) = Kind::parse(&kind) else {
+        return Ok(None);
+    };
+    Ok(Some(Known {
+        id: OpaqueId {
+            kind,
+            number: row.get(1)?,
+        },
+        namespace: row.get(2)?,
+        name: row.get(3)?,
+        first_seen: Time::from_millis(row.get(4)?),
+    }))
+}
+
+/// Gives numbers to names.
+struct Names<'connection> {
+    known: Statement<'connection>,
+    count: Statement<'connection>,
+    insert: Statement<'connection>,
+}
+
+impl<'connection> Names<'connection> {
+    fn new(connection: &'connection Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            known: connection
+                .prepare("SELECT 1 FROM name WHERE kind = ?1 AND namespace = ?2 AND name = ?3")?,
+            count: connection.prepare(
+                "INSERT INTO counter (kind, last) VALUES (?1, 1)
+                 ON CONFLICT (kind) DO UPDATE SET last = last + 1 RETURNING last",
+            )?,
+            insert: connection.prepare(
+                "INSERT INTO name (kind, namespace, name, number, first_seen)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+        })
+    }
+
+    /// Gives a name the next number of its kind, unless it has one.
+    fn see(&mut self, kind: Kind, namespace: &str, name: &str, now: Time) -> rusqlite::Result<()> {
+        let kind = kind.as_str();
+        if self.known.exists(params![kind, namespace, name])? {
+            return Ok(());
+        }
+        let number: u32 = self.count.query_row([kind], |row| row.get(0))?;
+        self.insert
+            .execute(params![kind, namespace, name, number, now.as_millis()])?;
+        Ok(())
+    }
+}
+
+/// When the map was made; `None` before the first collection.
+pub(super) fn map_created_at(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection
+        .query_row("SELECT created_at FROM map", [], |row| row.get(0))
+        .optional()
 }
 
 /// Gives an id to every name of the inventory that has none yet, in the inventory's order. A name
@@ -84,28 +206,12 @@ pub(super) fn assign(
     now: Time,
 ) -> Result<(), StoreError> {
     begin_map(transaction, now)?;
-    let mut known = transaction
-        .prepare("SELECT 1 FROM name WHERE kind = ?1 AND namespace = ?2 AND name = ?3")?;
-    let mut count = transaction.prepare(
-        "INSERT INTO counter (kind, last) VALUES (?1, 1)
-         ON CONFLICT (kind) DO UPDATE SET last = last + 1 RETURNING last",
-    )?;
-    let mut insert = transaction.prepare(
-        "INSERT INTO name (kind, namespace, name, number, first_seen) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    let mut see = |kind: Kind, namespace: &str, name: &str| -> rusqlite::Result<()> {
-        let kind = kind.as_str();
-        if known.exists(params![kind, namespace, name])? {
-            return Ok(());
-        }
-        let number: u32 = count.query_row([kind], |row| row.get(0))?;
-        insert.execute(params![kind, namespace, name, number, now.as_millis()])?;
-        Ok(())
-    };
+    let mut names = Names::new(transaction)?;
     for (namespace, figures) in inventory.namespaces() {
-        see(Kind::Namespace, "", namespace)?;
+        names.see(Kind::Namespace, "", namespace, now)?;
         for workload in figures.workloads() {
-            see(Kind::Workload(workload.kind()), namespace, workload.name())?;
+            let kind = Kind::Workload(workload.kind());
+            names.see(kind, namespace, workload.name(), now)?;
         }
     }
     Ok(())
@@ -119,7 +225,7 @@ pub(super) fn forget_old_jobs(transaction: &Transaction<'_>, now: Time) -> rusql
     transaction.execute(
         "DELETE FROM name WHERE kind = ?1 AND first_seen < ?2 AND NOT EXISTS
              (SELECT 1 FROM inventory_workload AS there WHERE there.kind = name.kind
-              AND there.namespace = name.namespace AND there.name = name.name)",
+              AND there.namespace = name.namespace AND there.number = name.number)",
         params![
             WorkloadKind::Job.as_str(),
             now.as_millis().saturating_sub(kept)
