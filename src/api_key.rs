@@ -47,6 +47,19 @@ impl ApiKey {
         &self.0
     }
 
+    /// Whether a text is free of the key.
+    pub(crate) fn is_not_in(&self, text: &str) -> bool {
+        !text.contains(&self.0)
+    }
+
+    /// The text without the key, should the other side have echoed it.
+    pub(crate) fn hide(&self, text: String) -> String {
+        if self.is_not_in(&text) {
+            return text;
+        }
+        text.replace(&self.0, "***")
+    }
+
     pub(crate) fn fingerprint(&self, salt: &[u8]) -> Fingerprint {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(b"kube9 key fingerprint\n");

@@ -10,6 +10,7 @@ use log::LevelFilter;
 
 use crate::bounded;
 use crate::privacy::Detail;
+use crate::server::{ProxyUrl, ServerSettings, ServerUrl};
 
 /// Where Kubernetes puts a pod's own namespace.
 const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -28,6 +29,8 @@ pub(crate) struct Flags {
     pub(crate) log_level: Option<String>,
     pub(crate) namespace: Option<String>,
     pub(crate) privacy_detail: Option<String>,
+    pub(crate) server_ca_file: Option<String>,
+    pub(crate) server_url: Option<String>,
     pub(crate) status_interval: Option<String>,
     pub(crate) sync_interval: Option<String>,
 }
@@ -44,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) log_level: LevelFilter,
     pub(crate) namespace: String,
     pub(crate) privacy_detail: Detail,
+    pub(crate) server: ServerSettings,
     pub(crate) status_interval: Duration,
     pub(crate) sync_interval: Duration,
 }
@@ -60,7 +64,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct ConfigError {
     /// The flag or the variable, whichever was used.
     setting: &'static str,
-    value: String,
+    /// Not of a URL that may have a password in it.
+    value: Option<String>,
     allowed: &'static str,
 }
 
@@ -105,6 +110,16 @@ const PRIVACY_DETAIL: Setting = Setting {
     flag: "--privacy-detail",
     variable: "KUBE9_PRIVACY_DETAIL",
     allowed: "workloads or namespaces",
+};
+const SERVER_CA_FILE: Setting = Setting {
+    flag: "--server-ca-file",
+    variable: "KUBE9_SERVER_CA_FILE",
+    allowed: "the path of a file",
+};
+const SERVER_URL: Setting = Setting {
+    flag: "--server-url",
+    variable: "KUBE9_SERVER_URL",
+    allowed: "https://HOST[:PORT][/PREFIX], or http:// with localhost or a loopback address",
 };
 const STATUS_INTERVAL: Setting = Setting {
     flag: "--status-interval",
@@ -158,6 +173,7 @@ impl Config {
                     _ => None,
                 })?
                 .unwrap_or_default(),
+            server: server(flags, env)?,
             status_interval: STATUS_INTERVAL
                 .read(flags.status_interval.as_deref(), env, |text| {
                     parse_duration_within(text, 10, 240)
@@ -191,7 +207,7 @@ impl Setting {
             Some(parsed) => Ok(Some(parsed)),
             None => Err(ConfigError {
                 setting,
-                value: value.chars().take(100).collect(),
+                value: printable(value),
                 allowed: self.allowed,
             }),
         }
@@ -200,15 +216,54 @@ impl Setting {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} cannot be {:?}: allowed is {}",
-            self.setting, self.value, self.allowed
-        )
+        match &self.value {
+            Some(value) => write!(f, "{} cannot be {value:?}", self.setting),
+            None => write!(f, "{} cannot be what it is", self.setting),
+        }?;
+        write!(f, ": allowed is {}", self.allowed)
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+/// The value as it may be shown.
+fn printable(value: &str) -> Option<String> {
+    let secret = value.contains("://") && value.contains('@');
+    (!secret).then(|| value.chars().take(100).collect())
+}
+
+fn server(flags: &Flags, env: Env<'_>) -> Result<ServerSettings, ConfigError> {
+    let url = SERVER_URL
+        .read(flags.server_url.as_deref(), env, ServerUrl::parse)?
+        .unwrap_or_default();
+    let ca_file = SERVER_CA_FILE.read(flags.server_ca_file.as_deref(), env, |text| {
+        Some(PathBuf::from(text))
+    })?;
+    let proxy = proxy(&url, env)?;
+    Ok(ServerSettings {
+        url,
+        ca_file,
+        proxy,
+    })
+}
+
+/// The proxy of the environment, where it is meant for this server.
+fn proxy(url: &ServerUrl, env: Env<'_>) -> Result<Option<ProxyUrl>, ConfigError> {
+    let first = |names: [&'static str; 2]| {
+        let set = |name| Some((name, env(name).filter(|value| !value.trim().is_empty())?));
+        names.into_iter().find_map(set)
+    };
+    let Some((setting, proxy)) = first(["HTTPS_PROXY", "https_proxy"]) else {
+        return Ok(None);
+    };
+    let no_proxy = first(["NO_PROXY", "no_proxy"]);
+    let no_proxy = no_proxy.as_ref().map(|(_, list)| list.as_str());
+    ProxyUrl::choose(&proxy, no_proxy, url).map_err(|()| ConfigError {
+        setting,
+        value: None,
+        allowed: "[http[s]://[USER:PASSWORD@]]HOST[:PORT] of an HTTP proxy",
+    })
+}
 
 /// A whole number and a unit, `s`, `m`, `h` or `d`: `90s`, `15m`, `24h`, `7d`. Nothing else, so
 /// that `60abc` is an error and not 60.
@@ -319,6 +374,8 @@ mod tests {
             ("POD_NAMESPACE", "Not A Namespace"),
             ("KUBE9_EXCLUDE_NAMESPACES", "a,-b"),
             ("KUBE9_DB", "/data/\u{fffd}.db"),
+            ("KUBE9_SERVER_URL", "http://api.kube9.io"),
+            ("KUBE9_SERVER_URL", "api.kube9.io"),
         ] {
             let message = config(&Flags::default(), &[(variable, value)])
                 .unwrap_err()
@@ -338,6 +395,80 @@ mod tests {
             message,
             "--status-interval cannot be \"1h\": allowed is a duration from 10s to 240s"
         );
+    }
+
+    #[test]
+    fn the_server_and_the_way_to_it() {
+        let server = config(&Flags::default(), &[]).unwrap().server;
+        assert_eq!(server, ServerSettings::default());
+        assert_eq!(server.url.to_string(), "https://api.kube9.io");
+
+        let flags = Flags {
+            server_url: Some("http://localhost:8080/".to_owned()),
+            ..Flags::default()
+        };
+        let variables = [
+            ("KUBE9_SERVER_URL", "https://other"),
+            ("KUBE9_SERVER_CA_FILE", "/etc/kube9/ca.crt"),
+            ("HTTPS_PROXY", "http://proxy:3128"),
+        ];
+        let server = config(&flags, &variables).unwrap().server;
+        assert_eq!(server.url.to_string(), "http://localhost:8080");
+        assert_eq!(server.ca_file, Some(PathBuf::from("/etc/kube9/ca.crt")));
+        assert_eq!(server.proxy, None, "not for this very machine");
+    }
+
+    #[test]
+    fn a_proxy_of_the_environment() {
+        for (variables, expected) in [
+            (vec![("HTTPS_PROXY", "http://a:1")], Some("ProxyUrl(\"a\")")),
+            (vec![("https_proxy", "b:1")], Some("ProxyUrl(\"b\")")),
+            (
+                vec![("HTTPS_PROXY", "a"), ("https_proxy", "b")],
+                Some("ProxyUrl(\"a\")"),
+            ),
+            (
+                vec![("HTTPS_PROXY", " "), ("https_proxy", "b")],
+                Some("ProxyUrl(\"b\")"),
+            ),
+            (vec![("HTTP_PROXY", "a"), ("ALL_PROXY", "a")], None),
+            (
+                vec![("HTTPS_PROXY", "a"), ("NO_PROXY", "x, .kube9.io")],
+                None,
+            ),
+            (vec![("HTTPS_PROXY", "a"), ("no_proxy", "*")], None),
+            (
+                vec![("HTTPS_PROXY", "a"), ("NO_PROXY", "x"), ("no_proxy", "*")],
+                Some("ProxyUrl(\"a\")"),
+            ),
+            (vec![("HTTPS_PROXY", "socks5://a"), ("NO_PROXY", "*")], None),
+        ] {
+            let proxy = config(&Flags::default(), &variables).unwrap().server.proxy;
+            let proxy = proxy.map(|proxy| format!("{proxy:?}"));
+            assert_eq!(proxy.as_deref(), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        for (variable, value) in [
+            ("HTTPS_PROXY", "http://user:secret"),
+            ("https_proxy", "socks5://user:secret@proxy"),
+            ("KUBE9_SERVER_URL", "https://user:secret@api.kube9.io"),
+        ] {
+            let error = config(&Flags::default(), &[(variable, value)]).unwrap_err();
+            let message = error.to_string();
+            assert!(message.starts_with(variable), "{message}");
+            assert!(message.contains("allowed is"), "{message}");
+            assert!(
+                !format!("{message} {error:?}").contains("secret"),
+                "{message}"
+            );
+        }
+        let variables = [("HTTPS_PROXY", "http://user:secret@proxy:3128")];
+        let config = config(&Flags::default(), &variables).unwrap();
+        assert!(config.server.proxy.is_some());
+        assert!(!format!("{config:?}").contains("secret"));
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub(crate) struct Run {
     /// the agent's own namespace (POD_NAMESPACE, the service account's, kube9-system)
     #[argh(option, arg_name = "name")]
     namespace: Option<String>,
+    /// certificate authorities to trust for kube9-server (KUBE9_SERVER_CA_FILE, the public ones)
+    #[argh(option, arg_name = "file")]
+    server_ca_file: Option<String>,
+    /// kube9-server (KUBE9_SERVER_URL, https://api.kube9.io)
+    #[argh(option, arg_name = "url")]
+    server_url: Option<String>,
     /// how often to write the status, 10s to 240s (KUBE9_STATUS_INTERVAL, 60s)
     #[argh(option, arg_name = "time")]
     status_interval: Option<String>,
@@ -187,6 +193,7 @@ pub(crate) struct Status {
 }
 
 /// What the arguments turned out to be.
+#[allow(clippy::large_enum_variant)] // there is only ever one
 pub(crate) enum Parsed {
     Command(Command),
     Help(String),
@@ -308,6 +315,8 @@ impl Run {
             log_level: self.log_level.clone(),
             namespace: self.namespace.clone(),
             privacy_detail: None,
+            server_ca_file: self.server_ca_file.clone(),
+            server_url: self.server_url.clone(),
             status_interval: self.status_interval.clone(),
             sync_interval: self.sync_interval.clone(),
         }

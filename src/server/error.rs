@@ -43,6 +43,8 @@ pub(crate) enum Meaning {
     Refused,
     /// This process is ending.
     Shutdown,
+    /// What was to be sent could not be read; the server has no part in it.
+    Unsendable,
     /// 413.
     TooLarge,
     /// 401: the API key is not accepted.
@@ -71,6 +73,11 @@ impl Call {
             Self::Quota => "quota",
         }
     }
+
+    /// Whether more is asked of the answer than its status.
+    pub(super) const fn has_answer(self) -> bool {
+        matches!(self, Self::Register | Self::Insights | Self::Quota)
+    }
 }
 
 impl CallError {
@@ -95,6 +102,7 @@ impl fmt::Display for CallError {
             Meaning::Shutdown => return f.write_str("shutting down"),
             Meaning::TooLarge => write!(f, "too large for kube9-server: {call}"),
             Meaning::Unauthorized => f.write_str("API key invalid"),
+            Meaning::Unsendable => write!(f, "cannot {call}"),
             Meaning::Unreachable => f.write_str("kube9-server unreachable"),
         }?;
         write!(f, ": {}", self.detail)

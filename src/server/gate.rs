@@ -103,7 +103,7 @@ impl Gate {
                 self.limits.insert(call, Limit { until, times });
             }
             Meaning::Refused => self.close(Why::Refused, error, now),
-            Meaning::Shutdown => {}
+            Meaning::Shutdown | Meaning::Unsendable => {}
             Meaning::Unauthorized => self.close(Why::Unauthorized, error, now),
             Meaning::Unreachable => {
                 self.failures = self.failures.saturating_add(1);

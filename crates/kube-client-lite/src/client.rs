@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use ureq::http;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 
 use crate::access::{AccessReview, ResourceAttributes, Review, ReviewAnswer};
 use crate::api::Api;
@@ -22,7 +21,7 @@ use crate::meta::{ApiResourceList, ListMeta, Status, Version};
 use crate::resource::{Resource, push_segment};
 use crate::retry::{RetryPolicy, parse_retry_after};
 use crate::shutdown::Shutdown;
-use crate::tls::NamedTls;
+use crate::tls::{NamedTls, with_tls};
 
 /// One TLS record is at most 16 KiB; ureq's default of 128 KiB would be a tenth of a small
 /// tool's memory.
@@ -561,10 +560,7 @@ fn build_agent(
         .max_idle_age(MAX_IDLE)
         .max_idle_connections(1)
         .build();
-    let connector =
-        ().chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default())
-            .chain(NamedTls::new(config)?);
+    let connector = with_tls(NamedTls::new(config)?);
     let resolver = DefaultResolver::default();
     Ok(ureq::Agent::with_parts(agent_config, connector, resolver))
 }

@@ -32,9 +32,11 @@ use std::{env, fmt};
 pub use auth::Auth;
 pub use error::ConfigError;
 pub use exec::{ExecPlugin, Interactive};
+pub use file::FileStamp;
 pub use kubeconfig::KubeconfigOptions;
 pub use secret::Secret;
 pub use tls::{Ca, ClientCert, PemSource, Tls};
+pub use url::{check_proxy, server as check_server};
 
 pub(crate) use auth::{Credentials, Current};
 pub(crate) use tls::{ClientIdentity, LoadedTls, Stamp};

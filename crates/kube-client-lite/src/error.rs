@@ -162,7 +162,7 @@ impl Error {
     }
 
     pub(crate) fn transport(request: &Request, error: ureq::Error) -> Self {
-        let (kind, message) = classify(error);
+        let (kind, message) = TransportKind::explain(error);
         Self::Transport {
             request: request.clone(),
             kind,
@@ -170,12 +170,33 @@ impl Error {
         }
     }
 
-    /// An error while reading an answer's body; ureq hides its own errors inside `io::Error`.
+    /// An error while reading an answer's body.
     pub(crate) fn body(request: &Request, error: std::io::Error) -> Self {
-        match error.downcast::<ureq::Error>() {
-            Ok(inner) => Self::transport(request, inner),
-            Err(error) => Self::transport(request, ureq::Error::Io(error)),
+        let (kind, message) = TransportKind::explain_read(error);
+        Self::Transport {
+            request: request.clone(),
+            kind,
+            message,
         }
+    }
+}
+
+impl TransportKind {
+    /// Says where an exchange of ureq's broke, and how in words. For other HTTPS clients in the
+    /// same program.
+    #[must_use]
+    pub fn explain(error: ureq::Error) -> (Self, String) {
+        classify(error)
+    }
+
+    /// The same of an error while reading an answer's body; ureq hides its own errors inside
+    /// `io::Error`.
+    #[must_use]
+    pub fn explain_read(error: std::io::Error) -> (Self, String) {
+        classify(match error.downcast::<ureq::Error>() {
+            Ok(inner) => inner,
+            Err(error) => ureq::Error::Io(error),
+        })
     }
 }
 

@@ -58,8 +58,9 @@ pub use meta::{
     PartialObjectMetadata, Status, StatusCause, StatusDetails, Version,
 };
 pub use resource::Resource;
-pub use retry::RetryPolicy;
+pub use retry::{RetryPolicy, parse_retry_after};
 pub use shutdown::Shutdown;
+pub use tls::connector;
 pub use watch::{Watch, WatchEvent, WatchParams};
 
 /// The examples of the README compile.

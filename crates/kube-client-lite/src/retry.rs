@@ -86,7 +86,8 @@ fn random() -> u64 {
 
 /// Reads `Retry-After` in both its forms, seconds and HTTP date (RFC 9110, 10.2.3); a date in
 /// the past is no wait at all.
-pub(crate) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+#[must_use]
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if value.bytes().all(|byte| byte.is_ascii_digit()) {
         return value.parse().ok().map(Duration::from_secs);

@@ -73,9 +73,10 @@ impl Shutdown {
         false
     }
 
-    /// Takes charge of a new agent and gives it a number. The oldest beyond [`GENERATIONS`] is ended: whatever still
-    /// runs on it has outlived two rotations of certificates.
-    pub(crate) fn register(&self, agent: &ureq::Agent) -> u64 {
+    /// Takes charge of a new agent and gives it a number. The oldest beyond two is ended: whatever still runs on it
+    /// has outlived two rotations of certificates. Clients do this by themselves.
+    #[must_use]
+    pub fn register(&self, agent: &ureq::Agent) -> u64 {
         let (number, retired) = {
             let mut state = self.lock();
             state.registered += 1;
@@ -95,7 +96,7 @@ impl Shutdown {
     }
 
     /// Gives up an agent, and with it its idle connections.
-    pub(crate) fn forget(&self, number: u64) {
+    pub fn forget(&self, number: u64) {
         self.lock().agents.retain(|(other, _)| *other != number);
     }
 

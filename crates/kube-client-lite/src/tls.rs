@@ -7,9 +7,28 @@
 use rustls::pki_types::ServerName;
 use ureq::http::Uri;
 use ureq::http::uri::Authority;
-use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, ConnectionDetails, Connector, RustlsConnector, TcpConnector, Transport,
+};
 
 use crate::config::{Config, ConfigError};
+
+/// Makes connections as this client does, TLS by rustls included, and through the proxy of the
+/// agent's configuration. For other HTTPS clients in the same program, which then need no code of
+/// their own for it.
+#[must_use]
+pub fn connector() -> impl Connector<(), Out = impl Transport> {
+    with_tls(NamedTls {
+        tls: RustlsConnector::default(),
+        named: None,
+    })
+}
+
+pub(crate) fn with_tls(tls: NamedTls) -> impl Connector<(), Out = impl Transport> {
+    ().chain(ConnectProxyConnector::default())
+        .chain(TcpConnector::default())
+        .chain(tls)
+}
 
 #[derive(Debug)]
 pub(crate) struct NamedTls {

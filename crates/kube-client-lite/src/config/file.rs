@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Config
 /// What changes when a file is replaced or written to. Kubernetes replaces a mounted file by
 /// turning a symlink to another directory, so that at least the inode differs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct FileStamp {
+pub struct FileStamp {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
@@ -37,7 +37,8 @@ pub(super) struct FileStamp {
 
 impl FileStamp {
     /// `None` for a file that is not there.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(&metadata);

@@ -121,7 +121,11 @@ impl Tls {
 }
 
 impl Ca {
-    fn load(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    /// Reads, parses and checks all certificates.
+    ///
+    /// # Errors
+    /// Which certificate of which file cannot be used, and why; a bundle without any is an error.
+    pub fn load(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         match self {
             Ca::File(path) => parse_roots(
                 &file::read(path, "certificate authority")?,

@@ -1,8 +1,11 @@
 use ureq::http::Uri;
 
-/// Checks a server's URL and takes the slashes off its end. The error completes a sentence about
-/// it, without quoting it: somebody may have put a password there.
-pub(super) fn server(url: &str) -> Result<String, &'static str> {
+/// Checks a server's URL and takes the slashes off its end.
+///
+/// # Errors
+/// What completes a sentence about the URL, without quoting it: somebody may have put a password
+/// there.
+pub fn server(url: &str) -> Result<String, &'static str> {
     let parsed: Uri = url
         .parse()
         .map_err(|_| "is not a URL; expected https://HOST[:PORT][/PREFIX]")?;
@@ -25,7 +28,10 @@ pub(super) fn server(url: &str) -> Result<String, &'static str> {
 }
 
 /// Checks a proxy's URL. SOCKS would be another dependency, for the few who cannot have HTTP.
-pub(super) fn check_proxy(url: &str) -> Result<(), &'static str> {
+///
+/// # Errors
+/// What completes a sentence about the URL, without quoting it.
+pub fn check_proxy(url: &str) -> Result<(), &'static str> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err("begins with neither http:// nor https://; other proxies are not supported");
     }
