@@ -15,6 +15,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::version::TLS12;
 
 /// A CA.
 pub struct Authority {
@@ -32,6 +33,8 @@ pub struct Leaf {
     pub names: Vec<String>,
     /// Whether it ended years ago.
     pub expired: bool,
+    /// Whether the server speaks TLS 1.2 and nothing newer.
+    pub only_tls12: bool,
 }
 
 impl Authority {
@@ -94,9 +97,14 @@ impl Authority {
         let key = KeyPair::generate()?;
         let issuer = Issuer::new(ca_params(&self.name), &self.key);
         let certificate = params.signed_by(&key, &issuer)?;
+        let versions = if leaf.only_tls12 {
+            &[&TLS12]
+        } else {
+            rustls::DEFAULT_VERSIONS
+        };
         let config =
             ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()?
+                .with_protocol_versions(versions)?
                 .with_no_client_auth()
                 .with_single_cert(
                     vec![certificate.der().clone()],
@@ -122,7 +130,7 @@ impl Leaf {
         Self {
             common_name: common_name.to_owned(),
             names,
-            expired: false,
+            ..Self::default()
         }
     }
 }

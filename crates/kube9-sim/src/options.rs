@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub addr: SocketAddr,
-    /// HTTPS with its own CA, plain HTTP, or a certificate that no client may accept.
+    /// HTTPS with its own CA, plain HTTP, or what no client may accept.
     pub tls: Tls,
     /// The accepted API keys. Others are answered 401.
     pub keys: Vec<String>,
@@ -50,6 +50,8 @@ pub enum Tls {
     Off,
     /// A good certificate.
     On,
+    /// A good certificate, and TLS 1.2 only.
+    Only12,
     /// A certificate for another host.
     WrongName,
     /// A certificate that ended years ago.

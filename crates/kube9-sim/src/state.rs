@@ -96,8 +96,13 @@ impl State {
             names: vec!["elsewhere.example".to_owned()],
             ..good.clone()
         };
+        let older = Leaf {
+            only_tls12: true,
+            ..good.clone()
+        };
         let configs = BTreeMap::from([
             (Tls::On, authority.issue(&good)?),
+            (Tls::Only12, authority.issue(&older)?),
             (Tls::WrongName, authority.issue(&elsewhere)?),
             (Tls::Expired, authority.issue(&expired)?),
             (Tls::UnknownCa, stranger.issue(&good)?),

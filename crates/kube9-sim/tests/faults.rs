@@ -78,8 +78,10 @@ fn a_good_certificate_is_accepted_and_others_are_not() {
             assert!(tls == Tls::PlainHttp && request.head.starts_with(b"\x16\x03"));
         }
     }
-    server.change(|options| options.tls = Tls::On);
-    assert_eq!(ask(&agent(&server), &server).unwrap().0, 200);
+    for tls in [Tls::Only12, Tls::On] {
+        server.change(|options| options.tls = tls);
+        assert_eq!(ask(&agent(&server), &server).unwrap().0, 200);
+    }
     assert_eq!(server.violations(), Vec::<String>::new());
 }
 
