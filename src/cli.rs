@@ -1,12 +1,17 @@
 //! The command line: from arguments to an exit code.
 
+mod analyses;
 mod args;
 mod check;
 mod exit;
 mod health;
+mod insights;
+mod layout;
 mod output;
 mod privacy;
+mod pro;
 mod query;
+mod resource;
 mod run;
 
 use std::env;
@@ -19,7 +24,7 @@ use exit::Failure;
 /// Runs what the arguments ask for.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let command = match args::parse(arguments) {
-        Parsed::Command(command) => command,
+        Parsed::Command(command) => *command,
         Parsed::Help(text) => return output::answer(&text),
         Parsed::Wrong { message, format } => return Failure::usage(message).report(format),
     };

@@ -3,6 +3,8 @@
 // The docs of the types are the text of --help.
 #![allow(clippy::doc_markdown)]
 
+mod pro;
+
 use std::ffi::OsString;
 
 use argh::{EarlyExit, FromArgs};
@@ -10,6 +12,22 @@ use argh::{EarlyExit, FromArgs};
 use super::output::Format;
 use crate::config::Flags;
 use crate::privacy::id::Kind;
+
+pub(crate) use pro::{
+    Analyses, AnalysisMatter, Analyze, GetInsight, InsightMatter, Insights, ListAnalyses,
+    ListInsights, Quota, Verdict,
+};
+
+/// The flags that a command has, as typed.
+macro_rules! flags {
+    ($command:expr, $($flag:ident)*) => {
+        $crate::config::Flags {
+            $($flag: $command.$flag.clone(),)*
+            ..$crate::config::Flags::default()
+        }
+    };
+}
+use flags;
 
 const NAME: &str = "kube9-operator";
 
@@ -55,10 +73,13 @@ pub(crate) struct Run {
     /// the agent's own namespace (POD_NAMESPACE, the service account's, kube9-system)
     #[argh(option, arg_name = "name")]
     namespace: Option<String>,
-    /// certificate authorities to trust for kube9-server (KUBE9_SERVER_CA_FILE, the public ones)
+    /// workloads, or namespaces to send less to kube9-server (KUBE9_PRIVACY_DETAIL, workloads)
+    #[argh(option, arg_name = "detail")]
+    privacy_detail: Option<String>,
+    /// certificates to trust kube9-server by, instead of the public ones (KUBE9_SERVER_CA_FILE)
     #[argh(option, arg_name = "file")]
     server_ca_file: Option<String>,
-    /// kube9-server (KUBE9_SERVER_URL, https://api.kube9.io)
+    /// kube9-server, for what needs an API key (KUBE9_SERVER_URL, https://api.kube9.io)
     #[argh(option, arg_name = "url")]
     server_url: Option<String>,
     /// how often to write the status, 10s to 240s (KUBE9_STATUS_INTERVAL, 60s)
@@ -107,8 +128,12 @@ pub(crate) struct Query {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 pub(crate) enum Question {
+    Analyses(Analyses),
+    Analyze(Analyze),
     Dashboard(Dashboard),
+    Insights(Insights),
     Privacy(Privacy),
+    Quota(Quota),
     Status(Status),
 }
 
@@ -121,10 +146,10 @@ pub(crate) struct Dashboard {
     db: Option<String>,
     /// json, yaml or table (json)
     #[argh(option, default = "Format::default()")]
-    format: Format,
+    pub(crate) format: Format,
 }
 
-/// What would leave the cluster in a later version with an API key, and under which names.
+/// What leaves the cluster once there is an API key, and under which names.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "privacy", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Privacy {
@@ -148,13 +173,13 @@ pub(crate) struct Names {
     db: Option<String>,
     /// json, yaml or table (json)
     #[argh(option, default = "Format::default()")]
-    format: Format,
+    pub(crate) format: Format,
     /// only namespace, deployment, statefulset, daemonset, job or cronjob
     #[argh(option, from_str_fn(parse_kind))]
     pub(crate) kind: Option<Kind>,
 }
 
-/// The exact JSON body of a metrics push of what was collected last.
+/// The exact JSON body of the next metrics push, as of the last collection.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "preview", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Preview {
@@ -186,16 +211,15 @@ pub(crate) struct Status {
     db: Option<String>,
     /// json, yaml or table (json)
     #[argh(option, default = "Format::default()")]
-    format: Format,
+    pub(crate) format: Format,
     /// the agent's own namespace (POD_NAMESPACE, the service account's, kube9-system)
     #[argh(option, arg_name = "name")]
     namespace: Option<String>,
 }
 
 /// What the arguments turned out to be.
-#[allow(clippy::large_enum_variant)] // there is only ever one
 pub(crate) enum Parsed {
-    Command(Command),
+    Command(Box<Command>),
     Help(String),
     Wrong { message: String, format: Format },
 }
@@ -214,7 +238,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Parsed {
     }
     let typed: Vec<&str> = words.iter().map(String::as_str).collect();
     match TopLevel::from_args(&[NAME], &typed) {
-        Ok(TopLevel { command }) => Parsed::Command(command),
+        Ok(TopLevel { command }) => Parsed::Command(Box::new(command)),
         Err(EarlyExit {
             output,
             status: Ok(()),
@@ -280,117 +304,74 @@ impl Command {
     /// How failures are told: JSON to programs, a sentence to everyone else.
     pub(crate) fn format(&self) -> Format {
         match self {
-            Self::Query(Query {
-                what: Question::Dashboard(dashboard),
-            }) => dashboard.format,
-            Self::Query(Query {
-                what:
-                    Question::Privacy(Privacy {
-                        what: Matter::Names(names),
-                    }),
-            }) => names.format,
-            // The body is JSON whoever asks.
-            Self::Query(Query {
-                what:
-                    Question::Privacy(Privacy {
-                        what: Matter::Preview(_),
-                    }),
-            }) => Format::Json,
-            Self::Query(Query {
-                what: Question::Status(status),
-            }) => status.format,
+            Self::Query(query) => query.what.format(),
             Self::Check(_) | Self::Health(_) | Self::Run(_) => Format::Table,
         }
     }
 }
 
-impl Run {
-    pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            api_key_file: self.api_key_file.clone(),
-            context: self.context.clone(),
-            db: self.db.clone(),
-            exclude_namespaces: self.exclude_namespaces.clone(),
-            kubeconfig: self.kubeconfig.clone(),
-            log_level: self.log_level.clone(),
-            namespace: self.namespace.clone(),
-            privacy_detail: None,
-            server_ca_file: self.server_ca_file.clone(),
-            server_url: self.server_url.clone(),
-            status_interval: self.status_interval.clone(),
-            sync_interval: self.sync_interval.clone(),
+impl Question {
+    fn format(&self) -> Format {
+        match self {
+            Self::Analyses(analyses) => {
+                let AnalysisMatter::List(list) = &analyses.what;
+                list.format
+            }
+            Self::Analyze(analyze) => analyze.format,
+            Self::Dashboard(dashboard) => dashboard.format,
+            Self::Insights(insights) => insights.what.format(),
+            Self::Privacy(privacy) => match &privacy.what {
+                Matter::Names(names) => names.format,
+                // The body is JSON whoever asks.
+                Matter::Preview(_) => Format::Json,
+            },
+            Self::Quota(quota) => quota.format,
+            Self::Status(status) => status.format,
         }
+    }
+}
+
+impl Run {
+    #[allow(clippy::needless_update)] // it has them all
+    pub(crate) fn flags(&self) -> Flags {
+        flags!(self, api_key_file context db exclude_namespaces kubeconfig log_level namespace
+            privacy_detail server_ca_file server_url status_interval sync_interval)
     }
 }
 
 impl Health {
     pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            db: self.db.clone(),
-            ..Flags::default()
-        }
+        flags!(self, db)
     }
 }
 
 impl Check {
     pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            context: self.context.clone(),
-            kubeconfig: self.kubeconfig.clone(),
-            namespace: self.namespace.clone(),
-            ..Flags::default()
-        }
+        flags!(self, context kubeconfig namespace)
     }
 }
 
 impl Dashboard {
-    pub(crate) const fn format(&self) -> Format {
-        self.format
-    }
-
     pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            db: self.db.clone(),
-            ..Flags::default()
-        }
+        flags!(self, db)
     }
 }
 
 impl Names {
-    pub(crate) const fn format(&self) -> Format {
-        self.format
-    }
-
     pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            db: self.db.clone(),
-            ..Flags::default()
-        }
+        flags!(self, db)
     }
 }
 
 impl Preview {
     pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            db: self.db.clone(),
-            privacy_detail: self.privacy_detail.clone(),
-            ..Flags::default()
-        }
+        flags!(self, db privacy_detail)
     }
 }
 
 impl Status {
-    pub(crate) const fn format(&self) -> Format {
-        self.format
-    }
-
     pub(crate) fn flags(&self) -> Flags {
-        Flags {
-            api_key_file: self.api_key_file.clone(),
-            db: self.db.clone(),
-            namespace: self.namespace.clone(),
-            ..Flags::default()
-        }
+        flags!(self, api_key_file db namespace)
     }
 }
 

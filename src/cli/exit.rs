@@ -20,7 +20,9 @@ pub(crate) struct Failure {
 #[derive(Clone, Copy, Debug)]
 enum Code {
     Failed,
+    NeedsPro,
     NotFound,
+    Quota,
     Usage,
 }
 
@@ -31,8 +33,16 @@ impl Failure {
         Self::new(Code::Failed, &message)
     }
 
+    pub(crate) fn needs_pro(message: impl ToString) -> Self {
+        Self::new(Code::NeedsPro, &message)
+    }
+
     pub(crate) fn not_found(message: impl ToString) -> Self {
         Self::new(Code::NotFound, &message)
+    }
+
+    pub(crate) fn quota(message: impl ToString) -> Self {
+        Self::new(Code::Quota, &message)
     }
 
     pub(crate) fn usage(message: impl ToString) -> Self {
@@ -79,6 +89,8 @@ impl Code {
             Self::Failed => ("FAILED", 1),
             Self::Usage => ("USAGE", 2),
             Self::NotFound => ("NOT_FOUND", 3),
+            Self::NeedsPro => ("NEEDS_PRO", 4),
+            Self::Quota => ("QUOTA_EXCEEDED", 5),
         }
     }
 }

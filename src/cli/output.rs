@@ -1,6 +1,6 @@
 //! stdout carries the answer and nothing else.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, StdoutLock, Write as _};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -46,30 +46,79 @@ pub(crate) fn print(format: Format, answer: &impl Serialize) -> Result<ExitCode,
     Ok(self::answer(&text))
 }
 
-/// Writes a list for people: aligned columns under their names.
-pub(crate) fn print_columns<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> ExitCode {
-    let rows: Vec<[String; N]> = std::iter::once(names.map(str::to_uppercase))
-        .chain(
-            rows.iter()
-                .map(|row| row.each_ref().map(|cell| printable(cell))),
-        )
-        .collect();
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+/// A document with one long list in it, written row by row: of a thousand insights one is in
+/// memory. A table of them is a [`Table`](super::layout::Table).
+pub(super) struct Rows {
+    out: BufWriter<StdoutLock<'static>>,
+    format: Format,
+    name: &'static str,
+    empty: bool,
+    written: io::Result<()>,
+}
+
+impl Rows {
+    /// Nothing is written before the first row, so that an error until then is all there is.
+    pub(super) fn new(format: Format, name: &'static str) -> Self {
+        Self {
+            out: BufWriter::new(io::stdout().lock()),
+            format,
+            name,
+            empty: true,
+            written: Ok(()),
         }
     }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            line += &format!("{cell:width$}   ");
+
+    pub(super) fn push(&mut self, row: &impl Serialize) {
+        let mut text = String::new();
+        if self.format == Format::Json {
+            let begin = format!("{{\n  \"{}\": [", self.name);
+            text += if self.empty { &begin } else { "," };
+            text += "\n    ";
+            // Line breaks in strings are escaped, so each of these is one between fields.
+            text += &json::to_string_pretty(row).replace('\n', "\n    ");
+        } else {
+            if self.empty {
+                text = format!("{}:\n", self.name);
+            }
+            match serde_json::to_value(row) {
+                Ok(row) => yaml(&Value::Array(vec![row]), 2, &mut text),
+                Err(error) => self.written = Err(error.into()),
+            }
         }
-        text += line.trim_end();
-        text.push('\n');
+        self.empty = false;
+        self.write(&text);
     }
-    answer(&text)
+
+    /// Ends the list and writes the fields behind it.
+    pub(super) fn finish(mut self, rest: &impl Serialize) -> Result<ExitCode, Failure> {
+        let mut text = String::new();
+        if self.format == Format::Json {
+            if self.empty {
+                text = format!("{{\n  \"{}\": []", self.name);
+            } else {
+                text += "\n  ]";
+            }
+            let rest = json::to_string_pretty(rest);
+            text.push(',');
+            text += rest.strip_prefix('{').unwrap_or(&rest);
+            text.push('\n');
+        } else {
+            if self.empty {
+                text = format!("{}: []\n", self.name);
+            }
+            let rest = serde_json::to_value(rest).map_err(Failure::failed)?;
+            yaml(&rest, 0, &mut text);
+        }
+        self.write(&text);
+        let flushed = self.out.flush();
+        exit_code(self.written.and(flushed))
+    }
+
+    fn write(&mut self, text: &str) {
+        if self.written.is_ok() {
+            self.written = self.out.write_all(text.as_bytes());
+        }
+    }
 }
 
 /// Writes text to stdout. A reader that has gone away has what it wanted.
@@ -79,12 +128,14 @@ pub(crate) fn answer(text: &str) -> ExitCode {
         .write_all(text.trim_end().as_bytes())
         .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush());
+    exit_code(written).unwrap_or_else(|failure| failure.report(Format::Table))
+}
+
+fn exit_code(written: io::Result<()>) -> Result<ExitCode, Failure> {
     match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            Failure::failed(format!("cannot write to stdout: {error}")).report(Format::Table)
-        }
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
     }
 }
 

@@ -7,11 +7,19 @@ use serde::Serialize;
 
 use super::args::{Matter, Names, Preview};
 use super::exit::Failure;
+use super::layout::{Column, Table};
 use super::output::{self, Format};
 use crate::config::{Config, Env};
 use crate::privacy::id::OpaqueId;
 use crate::store::{Store, StoreError};
 use crate::time::Time;
+
+const COLUMNS: &[Column] = &[
+    Column::new("ID"),
+    Column::new("NAMESPACE"),
+    Column::new("NAME"),
+    Column::new("FIRST SEEN"),
+];
 
 pub(super) fn run(matter: &Matter, env: Env<'_>) -> Result<ExitCode, Failure> {
     match matter {
@@ -67,24 +75,13 @@ fn list_names(names: &Names, env: Env<'_>) -> Result<ExitCode, Failure> {
             first_seen: name.first_seen,
         });
     })?;
-    if names.format() == Format::Table {
-        let rows: Vec<[String; 4]> = lines
-            .into_iter()
-            .map(|line| {
-                let Line {
-                    id,
-                    namespace,
-                    name,
-                    first_seen,
-                    ..
-                } = line;
-                [id.to_string(), namespace, name, first_seen.to_string()]
-            })
-            .collect();
-        return Ok(output::print_columns(
-            ["id", "namespace", "name", "first seen"],
-            &rows,
-        ));
+    if names.format == Format::Table {
+        let mut table = Table::new(COLUMNS);
+        for line in lines {
+            let (id, first_seen) = (line.id.to_string(), line.first_seen.to_string());
+            table.row(&[&id, &line.namespace, &line.name, &first_seen]);
+        }
+        return Ok(output::answer(&table.render(None)));
     }
-    output::print(names.format(), &Answer { names: lines })
+    output::print(names.format, &Answer { names: lines })
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::args::{Dashboard, Query, Question, Status};
+use super::args::{Dashboard, Query, Question, Quota, Status};
 use super::exit::Failure;
-use super::{output, privacy};
+use super::{analyses, insights, output, privacy, pro};
 use crate::agent::Pulse;
 use crate::api_key;
 use crate::config::{Config, Env};
@@ -14,10 +14,43 @@ use crate::publish::{dashboard, status};
 use crate::store::{self, Problem, ProblemKind, Store, StoreError};
 use crate::time::Time;
 
+/// Which rows of a list an answer has.
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Pagination {
+    pub(super) total: u64,
+    pub(super) limit: u32,
+    pub(super) offset: u32,
+    pub(super) returned: u32,
+}
+
+impl Pagination {
+    pub(super) const fn new(limit: u32, offset: u32) -> Self {
+        Self {
+            total: 0,
+            limit,
+            offset,
+            returned: 0,
+        }
+    }
+
+    /// Tells people that a table is not all there is.
+    pub(super) fn footer(self) -> String {
+        let shown = u64::from(self.offset) + u64::from(self.returned);
+        match self.total.checked_sub(shown) {
+            None | Some(0) => String::new(),
+            Some(rest) => format!("\n{rest} more: see --limit and --offset\n"),
+        }
+    }
+}
+
 pub(crate) fn run(query: Query, env: Env<'_>) -> Result<ExitCode, Failure> {
     match query.what {
+        Question::Analyses(question) => analyses::run(&question.what, env),
+        Question::Analyze(question) => analyses::analyze(&question, env),
         Question::Dashboard(question) => dashboard(&question, env),
+        Question::Insights(question) => insights::run(question.what, env),
         Question::Privacy(question) => privacy::run(&question.what, env),
+        Question::Quota(question) => quota(&question, env),
         Question::Status(question) => status(&question, env),
     }
 }
@@ -31,7 +64,14 @@ fn dashboard(question: &Dashboard, env: Env<'_>) -> Result<ExitCode, Failure> {
         ));
     };
     let document: serde_json::Value = serde_json::from_str(&document).map_err(Failure::failed)?;
-    output::print(question.format(), &document)
+    output::print(question.format, &document)
+}
+
+fn quota(question: &Quota, env: Env<'_>) -> Result<ExitCode, Failure> {
+    let config = Config::new(&question.flags(), env)?;
+    let store = Store::open_read_only(&config.db)?;
+    pro::require(&config, &store)?;
+    output::print(question.format, &store.quota(Time::now())?)
 }
 
 fn status(question: &Status, env: Env<'_>) -> Result<ExitCode, Failure> {
@@ -71,7 +111,7 @@ fn status(question: &Status, env: Env<'_>) -> Result<ExitCode, Failure> {
         stats: store.stats()?,
     };
     output::print(
-        question.format(),
+        question.format,
         &Answer {
             status: status::Status::new(facts, now),
             database: Database {

@@ -35,14 +35,14 @@ pub(crate) fn find(
     name: &str,
 ) -> Result<Found, Error> {
     match named {
-        Named::Namespace => Ok(match metadata(client.api(kinds::NAMESPACES), name)? {
+        Named::Namespace => Ok(match metadata(&client.api(kinds::NAMESPACES), name)? {
             Some(_) => Found::Namespace,
             None => Found::Missing,
         }),
         Named::Pod => find_pod(client, namespace, name),
         Named::Workload(WorkloadKind::Job) => find_job(client, namespace, name),
         Named::Workload(kind) => {
-            let there = metadata(client.api(resource_of(kind)).namespace(namespace), name)?;
+            let there = metadata(&client.api(resource_of(kind)).namespace(namespace), name)?;
             Ok(there.map_or(Found::Missing, |_| Found::Workload(kind, name.to_owned())))
         }
     }
@@ -50,7 +50,7 @@ pub(crate) fn find(
 
 /// Pods never appear individually: one stands for what controls it.
 fn find_pod(client: &Client, namespace: &str, name: &str) -> Result<Found, Error> {
-    let Some(pod) = metadata(client.api(kinds::PODS).namespace(namespace), name)? else {
+    let Some(pod) = metadata(&client.api(kinds::PODS).namespace(namespace), name)? else {
         return Ok(Found::Missing);
     };
     let Some(owner) = pod.controller() else {
@@ -77,7 +77,7 @@ fn find_deployment(
     replica_set: &OwnerReference,
 ) -> Result<Found, Error> {
     let replica_sets = client.api(kinds::REPLICA_SETS).namespace(namespace);
-    let found = metadata(replica_sets, &replica_set.name)?;
+    let found = metadata(&replica_sets, &replica_set.name)?;
     let deployment = found.as_ref().and_then(ObjectMeta::controller);
     Ok(match deployment {
         Some(owner) if owner.is("apps", "Deployment") => {
@@ -89,7 +89,7 @@ fn find_deployment(
 
 /// A Job counts for its `CronJob`, if it is one's: its name lasts no longer than itself.
 fn find_job(client: &Client, namespace: &str, name: &str) -> Result<Found, Error> {
-    let Some(job) = metadata(client.api(kinds::JOBS).namespace(namespace), name)? else {
+    let Some(job) = metadata(&client.api(kinds::JOBS).namespace(namespace), name)? else {
         return Ok(Found::Missing);
     };
     Ok(match job.controller() {
@@ -106,7 +106,7 @@ fn bare(owner: &OwnerReference) -> Found {
     }
 }
 
-fn metadata(api: Api, name: &str) -> Result<Option<ObjectMeta>, Error> {
+fn metadata(api: &Api, name: &str) -> Result<Option<ObjectMeta>, Error> {
     match api.get_metadata(name) {
         Ok(object) => Ok(Some(object.metadata)),
         Err(error) if error.is_not_found() => Ok(None),

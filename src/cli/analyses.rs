@@ -1,0 +1,223 @@
+//! Analyses on demand.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kube_client_lite::config::Timeouts;
+use kube_client_lite::{Error, KubeconfigOptions, RetryPolicy};
+use serde::Serialize;
+
+use super::args::{AnalysisMatter, Analyze, ListAnalyses};
+use super::exit::Failure;
+use super::layout::{self, Column, Table};
+use super::output::{self, Format, Rows};
+use super::pro;
+use super::query::Pagination;
+use super::resource::{Typed, Wanted};
+use crate::agent;
+use crate::api_key::ApiKey;
+use crate::cluster::{self, Found, Named};
+use crate::config::{Config, Env};
+use crate::outbox::{self, Sent};
+use crate::privacy::id::{Kind, Uuid};
+use crate::store::{
+    Admission, Analysis, AnalysisState, NewAnalysis, Reason, Store, StoreError, Target,
+};
+use crate::time::Time;
+
+const COLUMNS: &[Column] = &[
+    Column::new("STATE"),
+    Column::new("AGE"),
+    Column::wrapped("RESOURCE"),
+    Column::wrapped("MESSAGE"),
+    Column::new("REQUEST ID"),
+];
+
+/// A person waits; when the cluster API is slower than this, what was read last decides.
+const OF_A_LOOK: Timeouts = Timeouts {
+    connect: Duration::from_secs(3),
+    read: Duration::from_secs(3),
+    answer: Duration::from_secs(5),
+};
+
+pub(super) fn analyze(question: &Analyze, env: Env<'_>) -> Result<ExitCode, Failure> {
+    let config = Config::new(&question.flags(), env)?;
+    let wanted = Wanted::new(Typed {
+        words: &question.resource,
+        kind: question.kind.as_deref(),
+        name: question.name.as_deref(),
+        namespace: question.namespace.as_deref(),
+    })
+    .map_err(Failure::usage)?;
+    let mut store = Store::open_for_command(&config.db)?;
+    let key = pro::require(&config, &store)?;
+    if config.exclude_namespaces.contains(wanted.home()) {
+        return Err(Failure::failed(format!(
+            "namespace {} is left out by --exclude-namespaces (KUBE9_EXCLUDE_NAMESPACES): nothing about \
+             it is sent",
+            wanted.home()
+        )));
+    }
+    let new = NewAnalysis {
+        request_id: Uuid::random().ok_or(StoreError::NoRandomness)?,
+        target: locate(&config, &store, &wanted)?,
+    };
+    let analysis = match store.request_analysis(&new, !question.no_queue, Time::now())? {
+        Admission::Queued(analysis) => analysis,
+        Admission::Refused { resets_at } => return Err(over_quota(resets_at)),
+        Admission::Submit(analysis) => {
+            submit(&config, &mut store, key, &analysis, !question.no_queue)?
+        }
+    };
+    output::print(question.format, &analysis)
+}
+
+/// Asks the server, and tells how the request stands then.
+fn submit(
+    config: &Config,
+    store: &mut Store,
+    key: ApiKey,
+    analysis: &Analysis,
+    queue: bool,
+) -> Result<Analysis, Failure> {
+    let id = analysis.request_id;
+    let sent = if let Some((link, cluster_id)) = pro::link(config, store, key)? {
+        outbox::send_analysis(store, &link, &cluster_id, analysis)?
+    } else {
+        let why = "this cluster is not registered with kube9-server yet: see `query status`";
+        store.analysis_queued(id, Reason::ServerUnreachable, Time::now(), why)?;
+        Sent::Waiting(why.to_owned())
+    };
+    match sent {
+        Sent::Rejected(why) => return Err(Failure::failed(why)),
+        Sent::OverQuota(until) if !queue => {
+            store.withdraw_analysis(id)?;
+            return Err(over_quota(until));
+        }
+        Sent::Waiting(why) if !queue => {
+            store.analysis_failed(id, Reason::ServerUnreachable, &why)?;
+            return Err(Failure::failed(why));
+        }
+        Sent::Done | Sent::OverQuota(_) | Sent::Waiting(_) => {}
+    }
+    let now = store.analysis(id)?;
+    now.ok_or_else(|| Failure::failed("the request is gone from the database"))
+}
+
+/// What is to be analysed, if it is there: as the cluster API says, or when that does not answer, as
+/// the agent read last.
+fn locate(config: &Config, store: &Store, wanted: &Wanted) -> Result<Target, Failure> {
+    if !wanted.is_possible() {
+        return Err(missing(wanted));
+    }
+    let found = match look_up(config, wanted) {
+        Ok(found) => found,
+        Err(error) => return remember(store, wanted, &error),
+    };
+    let (kind, name) = match found {
+        Found::Namespace => (Kind::Namespace, wanted.name.clone()),
+        Found::Workload(kind, name) => (Kind::Workload(kind), name),
+        Found::Missing => return Err(missing(wanted)),
+        Found::Bare { controller } => {
+            let why = controller.map_or_else(
+                || "belongs to no workload".to_owned(),
+                |controller| {
+                    format!("belongs to {controller}, which is no kind that can be analysed")
+                },
+            );
+            return Err(Failure::not_found(format!(
+                "{wanted} {why}: analyse its namespace instead, ns/{}",
+                wanted.namespace
+            )));
+        }
+    };
+    Ok(Target {
+        kind,
+        namespace: wanted.namespace.clone(),
+        name,
+    })
+}
+
+fn look_up(config: &Config, wanted: &Wanted) -> Result<Found, Error> {
+    let options = KubeconfigOptions {
+        path: config.kubeconfig.clone(),
+        context: config.context.clone(),
+    };
+    let client = agent::client(&options, OF_A_LOOK)?.with_retry(RetryPolicy::NEVER);
+    cluster::find(&client, wanted.kind, &wanted.namespace, &wanted.name)
+}
+
+/// Whether the last collection had it.
+fn remember(store: &Store, wanted: &Wanted, error: &Error) -> Result<Target, Failure> {
+    let kind = match wanted.kind {
+        Named::Namespace => Kind::Namespace,
+        Named::Workload(kind) => Kind::Workload(kind),
+        Named::Pod => {
+            return Err(Failure::failed(format!(
+                "cannot find the workload of {wanted}: {error}; name the workload itself"
+            )));
+        }
+    };
+    if store.has_resource(kind, &wanted.namespace, &wanted.name)? {
+        return Ok(Target {
+            kind,
+            namespace: wanted.namespace.clone(),
+            name: wanted.name.clone(),
+        });
+    }
+    Err(Failure::not_found(format!(
+        "there was no {wanted} when the agent last read the cluster, and the cluster API cannot be asked \
+         now: {error}"
+    )))
+}
+
+fn missing(wanted: &Wanted) -> Failure {
+    Failure::not_found(format!("there is no {wanted}"))
+}
+
+fn over_quota(resets_at: Time) -> Failure {
+    Failure::quota(format!(
+        "Daily quota exceeded: it is reset at {resets_at}; without --no-queue the request waits for that"
+    ))
+}
+
+pub(super) fn run(matter: &AnalysisMatter, env: Env<'_>) -> Result<ExitCode, Failure> {
+    let AnalysisMatter::List(question) = matter;
+    list(question, env)
+}
+
+fn list(question: &ListAnalyses, env: Env<'_>) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Rest {
+        pagination: Pagination,
+    }
+
+    let config = Config::new(&question.flags(), env)?;
+    let store = Store::open_read_only(&config.db)?;
+    pro::require(&config, &store)?;
+    let mut pagination = Pagination::new(question.limit, question.offset);
+    let mut each = |visit: &mut dyn FnMut(Analysis)| -> Result<(), StoreError> {
+        let (limit, offset) = (question.limit, question.offset);
+        pagination.total = store.analyses(question.state, limit, offset, &mut |analysis| {
+            pagination.returned += 1;
+            visit(analysis);
+        })?;
+        Ok(())
+    };
+    if question.format == Format::Table {
+        let now = Time::now();
+        let mut table = Table::new(COLUMNS);
+        each(&mut |analysis| {
+            let age = layout::age(analysis.requested_at, now);
+            let id = analysis.request_id.to_string();
+            let resource = analysis.resource.to_string();
+            let state = analysis.state.as_str();
+            table.row(&[state, &age, &resource, &analysis.message, &id]);
+        })?;
+        let text = table.render(layout::terminal_width(env)) + &pagination.footer();
+        return Ok(output::answer(&text));
+    }
+    let mut rows = Rows::new(question.format, "analyses");
+    each(&mut |analysis| rows.push(&analysis))?;
+    rows.finish(&Rest { pagination })
+}
