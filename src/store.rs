@@ -106,6 +106,23 @@ impl Store {
         Ok((store, Opened::InMemory { reason }))
     }
 
+    /// One in memory.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn for_tests() -> Self {
+        Self::open(Path::new("/nonexistent/x.db")).unwrap().0
+    }
+
+    /// How SQLite goes about a statement.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    fn plan_of(&self, statement: &str) -> String {
+        let explain = format!("EXPLAIN QUERY PLAN {statement}");
+        let mut explain = self.connection.prepare(&explain).unwrap();
+        let lines = explain.raw_query().mapped(|row| row.get(3));
+        lines.collect::<Result<Vec<String>, _>>().unwrap().join("\n")
+    }
+
     /// Opens the database beside the running agent, to read: never makes one, never migrates.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -306,6 +306,11 @@ impl Body {
         self.made.clear();
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.made.capacity()
+    }
+
     fn end_namespace(&mut self) {
         let end = match self.workloads.take() {
             None => "",

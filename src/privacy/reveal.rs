@@ -85,6 +85,8 @@ mod tests {
         fn what_is_between_words_does_not_matter(
             separators in proptest::collection::vec("[^\\p{L}\\p{N}_]{1,3}", 4),
         ) {
+            // Some marks are of a word, too.
+            prop_assume!(!separators.iter().any(|text| text.contains(is_of_a_word)));
             let text = |id: &str, other: &str| {
                 let [a, b, c, d] = &separators[..] else { unreachable!() };
                 format!("{a}{id}{b}{other}{c}{id}{d}")

@@ -152,4 +152,94 @@ mod tests {
             .unwrap();
         assert_eq!(version, LATEST);
     }
+
+    /// A database as a version of the agent left it that knew only the first steps.
+    fn of_version(version: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        for step in STEPS.iter().take(version) {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(
+                "UPDATE stats SET successes = 7, last_success = 5;
+                 INSERT INTO problem VALUES ('cluster', 'gone', 3);
+                 INSERT INTO document VALUES ('dashboard', '{}', 4);
+                 INSERT INTO inventory_namespace VALUES ('a', '{}');
+                 INSERT INTO inventory_workload VALUES
+                     ('a', 'deployment', 'api', 3, 2, 1, 9, 'host-path'),
+                     ('a', 'deployment', 'web', 1, 1, 1, 0, '');",
+            )
+            .unwrap();
+        if version > 1 {
+            connection
+                .execute_batch(
+                    "INSERT INTO map VALUES (1, x'01', x'02', 6);
+                     INSERT INTO name VALUES ('namespace', '', 'a', 1, 6),
+                         ('deployment', 'a', 'web', 1, 6), ('deployment', 'a', 'api', 2, 6),
+                         ('deployment', 'b', 'api', 3, 6);
+                     INSERT INTO counter VALUES ('namespace', 1), ('deployment', 3);",
+                )
+                .unwrap();
+        }
+        connection
+    }
+
+    fn text(connection: &Connection, select: &str) -> String {
+        let select = format!("SELECT group_concat(line, '; ') FROM ({select})");
+        let text: Option<String> = connection.query_row(&select, [], |row| row.get(0)).unwrap();
+        text.unwrap_or_default()
+    }
+
+    #[test]
+    fn older_databases_keep_their_rows() {
+        for version in 1..=2 {
+            let mut connection = of_version(version);
+            run(&mut connection, u32::try_from(version).unwrap()).unwrap();
+            for (select, expected) in [
+                (
+                    "SELECT successes || ' ' || last_success AS line FROM stats",
+                    "7 5",
+                ),
+                (
+                    "SELECT kind || ' ' || message || ' ' || since AS line FROM problem",
+                    "cluster gone 3",
+                ),
+                (
+                    "SELECT name || ' ' || body AS line FROM document",
+                    "dashboard {}",
+                ),
+                (
+                    "SELECT name || ' ' || figures AS line FROM inventory_namespace",
+                    "a {}",
+                ),
+            ] {
+                assert_eq!(text(&connection, select), expected, "version {version}");
+            }
+            let workloads = text(
+                &connection,
+                "SELECT concat_ws(' ', namespace, kind, number, replicas, ready_replicas, containers,
+                     restarts, signals) AS line FROM inventory_workload ORDER BY number",
+            );
+            let names = text(
+                &connection,
+                "SELECT concat_ws(' ', kind, number, namespace, name, first_seen) AS line FROM name",
+            );
+            if version == 1 {
+                assert_eq!((workloads.as_str(), names.as_str()), ("", ""));
+            } else {
+                assert_eq!(
+                    workloads,
+                    "a deployment 1 1 1 1 0 ; a deployment 2 3 2 1 9 host-path"
+                );
+                assert_eq!(
+                    names,
+                    "deployment 2 a api 6; deployment 1 a web 6; deployment 3 b api 6; namespace 1  a 6"
+                );
+                assert_eq!(
+                    text(&connection, "SELECT kind || last AS line FROM counter"),
+                    "deployment3; namespace1"
+                );
+            }
+        }
+    }
 }

@@ -11,6 +11,9 @@ use super::{Store, StoreError};
 use crate::privacy::id::{Epoch, Kind, OpaqueId};
 use crate::time::Time;
 
+/// No map gets that far: what claims to would leave no numbers to give.
+const MOST: u32 = 1 << 30;
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
@@ -164,7 +167,9 @@ impl Store {
              VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
         )?;
         // What is in a namespace needs the name of the namespace.
-        for name in names.iter().filter(|name| name.id.kind == Kind::Namespace) {
+        let fits = |name: &&MapName| (1..=MOST).contains(&name.id.number);
+        let is_namespace = |name: &&MapName| name.id.kind == Kind::Namespace;
+        for name in names.iter().filter(fits).filter(is_namespace) {
             insert.execute(params![
                 Kind::Namespace.as_str(),
                 name.id.number,
@@ -178,7 +183,7 @@ impl Store {
              SELECT ?1, ?2, name, ?4, ?5 FROM name WHERE kind = 'namespace' AND number = ?3
              ON CONFLICT DO NOTHING",
         )?;
-        for name in names.iter().filter(|name| name.id.kind != Kind::Namespace) {
+        for name in names.iter().filter(fits).filter(|name| !is_namespace(name)) {
             insert.execute(params![
                 name.id.kind.as_str(),
                 name.id.number,
@@ -200,7 +205,7 @@ impl Store {
             "INSERT INTO counter (kind, last) VALUES (?1, ?2)
              ON CONFLICT (kind) DO UPDATE SET last = max(last, excluded.last)",
         )?;
-        for (kind, last) in counters {
+        for (kind, last) in counters.iter().filter(|(_, last)| *last <= MOST) {
             raise.execute(params![kind.as_str(), last])?;
         }
         Ok(())
