@@ -7,6 +7,8 @@
 
 mod beat;
 mod heartbeat;
+mod papers;
+mod pro;
 mod schedule;
 mod state;
 mod worker;

@@ -38,6 +38,12 @@ impl Link {
         }))
     }
 
+    /// Whether the gate is open to a call.
+    pub(crate) fn may(&self, store: &Store, call: Call) -> Result<bool, StoreError> {
+        let ready_at = store.gate()?.ready_at(call, self.key, Time::now());
+        Ok(ready_at.is_none())
+    }
+
     /// Makes a call, unless the gate is closed to it, and lets the gate learn from it.
     pub(crate) fn call<T>(
         &self,
@@ -49,14 +55,11 @@ impl Link {
             return Ok(Called::NotNow(at));
         }
         let result = make(&self.server);
-        // Read again: a command may have called meanwhile.
-        let before = store.gate()?;
-        let mut gate = before.clone();
-        let outcome = result.as_ref().map(|_| ());
-        gate.note(call, outcome, self.key, Time::now(), &mut draw);
-        if gate != before {
-            store.set_gate(&gate)?;
-        }
+        // Somebody else may have called meanwhile.
+        store.change_gate(&mut |gate| {
+            let outcome = result.as_ref().map(|_| ());
+            gate.note(call, outcome, self.key, Time::now(), &mut draw);
+        })?;
         Ok(match result {
             Ok(answer) => Called::Answered(answer),
             Err(error) => Called::Failed(error),

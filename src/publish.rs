@@ -2,4 +2,6 @@
 
 pub(crate) mod config_map;
 pub(crate) mod dashboard;
+pub(crate) mod recommendations;
+pub(crate) mod state;
 pub(crate) mod status;

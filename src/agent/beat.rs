@@ -11,7 +11,7 @@ use super::state::State;
 use super::worker::Message;
 use crate::backoff::doubled;
 use crate::config::Config;
-use crate::publish::status::{self, Health};
+use crate::publish::status::{self, Status};
 use crate::store::ProblemKind;
 use crate::time::Time;
 
@@ -42,7 +42,7 @@ pub(crate) struct Beat {
     /// Whether a status was ever written.
     ready: bool,
     failures: u32,
-    last: Option<(Health, Option<String>)>,
+    last: Option<Status>,
 }
 
 impl Beat {
@@ -96,7 +96,14 @@ impl Beat {
                         self.pulse(true);
                         return;
                     }
-                    Err(RecvTimeoutError::Timeout) if wait > self.pulse_every => self.pulse(false),
+                    Err(RecvTimeoutError::Timeout) if wait > self.pulse_every => {
+                        self.pulse(false);
+                        // A key that has come or gone must not wait for the next status.
+                        if self.changed() {
+                            next = Instant::now();
+                            break;
+                        }
+                    }
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
@@ -115,7 +122,7 @@ impl Beat {
     fn write_status(&mut self) {
         let status = self.state.status(&self.config, false, Time::now());
         let result = status.publish(&self.client);
-        self.last = Some((status.health, status.error));
+        self.last = Some(status);
         let refused = match &result {
             Ok(()) => {
                 if self.failures > 0 {
@@ -169,7 +176,10 @@ impl Beat {
     /// Whether what the status would say now differs from what it said last.
     fn changed(&self) -> bool {
         let status = self.state.status(&self.config, false, Time::now());
-        self.last != Some((status.health, status.error))
+        !self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.says_the_same(&status))
     }
 
     fn retry_wait(&self) -> Duration {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::api_key;
 use crate::config::Config;
-use crate::publish::status::{Facts, Status};
+use crate::publish::status::{Facts, ProFacts, Status};
 use crate::store::{CollectionStats, Problem, ProblemKind};
 use crate::time::Time;
 
@@ -15,6 +15,7 @@ pub(crate) struct State {
 }
 
 struct Inner {
+    pro: ProFacts,
     problems: Vec<Problem>,
     stats: CollectionStats,
 }
@@ -23,6 +24,7 @@ impl State {
     pub(crate) fn new(stats: CollectionStats) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
+                pro: ProFacts::default(),
                 problems: Vec::new(),
                 stats,
             })),
@@ -54,6 +56,10 @@ impl State {
         self.lock().problems.clone()
     }
 
+    pub(crate) fn set_pro(&self, pro: ProFacts) {
+        self.lock().pro = pro;
+    }
+
     pub(crate) fn set_stats(&self, stats: CollectionStats) {
         self.lock().stats = stats;
     }
@@ -61,17 +67,19 @@ impl State {
     /// The status to be written. That it could not be written before is left out: where this one is
     /// read, it could.
     pub(crate) fn status(&self, config: &Config, shutting_down: bool, now: Time) -> Status {
-        let api_key_configured = api_key::is_configured(&config.api_key_file);
-        let mut problems = self.lock().problems.clone();
+        let key = api_key::read(&config.api_key_file);
+        let inner = self.lock();
+        let mut problems = inner.problems.clone();
         problems.retain(|problem| problem.kind != ProblemKind::ConfigMap);
-        let stats = self.lock().stats.clone();
         let facts = Facts {
-            api_key_configured,
+            key,
             namespace: config.namespace.clone(),
+            pro: inner.pro.clone(),
             problems,
             shutting_down,
-            stats,
+            stats: inner.stats.clone(),
         };
+        drop(inner);
         Status::new(facts, now)
     }
 

@@ -1,4 +1,5 @@
-//! The worker: collects the cluster, keeps the database, publishes the dashboard.
+//! The worker: collects the cluster, keeps the database, publishes what follows from it, and has
+//! kube9-server told.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,13 +11,16 @@ use ring::digest;
 
 use super::beat::Nudge;
 use super::explained;
+use super::papers::{PaperError, Papers};
+use super::pro::Pro;
 use super::schedule::Schedule;
 use super::state::State;
-use crate::backoff::{Backoff, jitter};
+use crate::backoff::{Backoff, jitter, paced};
 use crate::cluster::{self, CollectOptions, Collected};
 use crate::config::Config;
 use crate::json;
 use crate::publish::dashboard;
+use crate::publish::status::ProFacts;
 use crate::store::{Opened, ProblemKind, Store, StoreError};
 use crate::time::Time;
 
@@ -24,6 +28,15 @@ use crate::time::Time;
 const EXCLUDED: &str = "excluded-namespaces";
 
 const DASHBOARD_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// How soon the worker sees that the key's file or, by a command, the database has changed.
+const TICK: Duration = Duration::from_secs(5);
+
+/// What the status says of Pro is looked up at least this often: a quota is back by itself.
+const FACTS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// After a ConfigMap could not be written, and another one at least as long.
+const PAPER_RETRY: Duration = Duration::from_secs(30);
 
 /// The worker's inbox.
 pub(crate) enum Message {
@@ -37,9 +50,13 @@ pub(crate) struct Worker {
     client: Client,
     db: PathBuf,
     excluded: BTreeSet<String>,
+    /// What tells this cluster from others, once it is known.
+    identity: Option<String>,
     inbox: Receiver<Message>,
     namespace: String,
-    schedule: Option<Schedule>,
+    papers: Papers,
+    papers_at: Instant,
+    pro: Pro,
     state: State,
     store: Store,
     sync_interval: Duration,
@@ -69,12 +86,15 @@ impl Worker {
         inbox: Receiver<Message>,
     ) -> Self {
         Self {
+            pro: Pro::new(config, client.shutdown_handle()),
+            papers: Papers::new(&config.namespace),
+            papers_at: Instant::now(),
             client,
             db: config.db.clone(),
             excluded: config.exclude_namespaces.clone(),
+            identity: None,
             inbox,
             namespace: config.namespace.clone(),
-            schedule: None,
             state,
             store,
             sync_interval: config.sync_interval,
@@ -95,25 +115,35 @@ impl Worker {
         if !self.in_memory {
             self.kept(verified);
         }
+        let widened = Pro::widen(&self.store);
+        self.kept(widened);
         let mut collect_at = self.first_collection();
         let mut refresh_at = Instant::now();
+        let mut facts_at = Instant::now();
         while !self.client.shutdown_handle().is_shut_down() {
             self.mend_database();
+            let mut news = self.take_key();
             let now = Instant::now();
-            // Looked at whenever the dashboard is refreshed, at least.
             if now >= collect_at || self.missed_its_turn() {
                 let wait = self.collect();
                 collect_at = Instant::now() + wait;
                 if !self.backoff.is_failing() {
                     refresh_at = Instant::now() + DASHBOARD_INTERVAL;
                 }
+                news |= self.take_key();
             } else if now >= refresh_at {
                 self.refresh_dashboard();
                 refresh_at = Instant::now() + DASHBOARD_INTERVAL;
             }
+            news |= self.talk_to_server();
+            news |= self.write_papers();
+            if news || Instant::now() >= facts_at {
+                self.tell_facts();
+                facts_at = Instant::now() + FACTS_INTERVAL;
+            }
             // Idle for minutes: the beat keeps a connection, and one is enough.
             self.client.disconnect();
-            let until = collect_at.min(refresh_at);
+            let until = collect_at.min(refresh_at).min(Instant::now() + paced(TICK));
             match self
                 .inbox
                 .recv_timeout(until.saturating_duration_since(Instant::now()))
@@ -214,6 +244,89 @@ impl Worker {
         }
     }
 
+    /// Takes the key that is there now. Whether it is another one.
+    fn take_key(&mut self) -> bool {
+        match self.pro.take_key(&self.store) {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.kept(Err(error));
+                false
+            }
+        }
+    }
+
+    /// Does what is due with the server. Whether anything came of it.
+    fn talk_to_server(&mut self) -> bool {
+        // Namespaces that are left out from now on are in the inventory until the next collection.
+        let excluded = self.store.document(EXCLUDED).ok().flatten();
+        let may_push = excluded.as_ref() == Some(&self.exclusions());
+        let identity = self.identity.clone();
+        let outcome = match self
+            .pro
+            .round(&mut self.store, identity.as_deref(), may_push)
+        {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.kept(Err(error));
+                return true;
+            }
+        };
+        if let Some(refused) = &outcome.refused {
+            self.note(ProblemKind::Sync, Some(&refused.to_string()));
+        } else if outcome.synced {
+            self.note(ProblemKind::Sync, None);
+        }
+        if outcome.called {
+            self.papers.forget();
+        }
+        outcome.called
+    }
+
+    /// Writes the ConfigMaps that follow from the database. Whether it was changed beside us.
+    fn write_papers(&mut self) -> bool {
+        if Instant::now() < self.papers_at {
+            return false;
+        }
+        let is_pro = self.pro.is_pro(&self.store).unwrap_or_default();
+        if !self.papers.are_old(&self.store, is_pro).unwrap_or_default() {
+            return false;
+        }
+        let identity = self.identity.clone();
+        let written = self
+            .papers
+            .write(&self.client, &self.store, is_pro, identity.as_deref());
+        match written {
+            Ok(()) => {
+                self.note(ProblemKind::Papers, None);
+            }
+            Err(PaperError::Store(error)) => self.kept(Err(error)),
+            Err(PaperError::Cluster(_, Error::Shutdown)) => {}
+            Err(PaperError::Cluster(name, error)) => {
+                self.papers_at = Instant::now() + paced(PAPER_RETRY);
+                let message = format!("cannot write ConfigMap {name}: {error}");
+                // No answer is the beat's to tell.
+                let told = error.status_code().is_some().then_some(message.as_str());
+                if self.note(ProblemKind::Papers, told) {
+                    log::warn!("{message}");
+                }
+            }
+        }
+        true
+    }
+
+    /// Lets the status know what the database says of Pro.
+    fn tell_facts(&mut self) {
+        let planned = self.pro.plan(&self.store, self.turn);
+        self.kept(planned);
+        match ProFacts::read(&self.store, Time::now()) {
+            Ok(facts) => {
+                self.state.set_pro(facts);
+                drop(self.to_beat.send(Nudge::Changed));
+            }
+            Err(error) => self.kept(Err(error)),
+        }
+    }
+
     fn persist(&self, kind: ProblemKind, message: Option<&str>) {
         if let Err(error) = self.store.set_problem(kind, message, Time::now()) {
             log::error!("{error}");
@@ -243,8 +356,7 @@ impl Worker {
         let schedule = self.schedule();
         let now = Time::now();
         let wait = schedule.wait(now);
-        let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        self.turn = Some(Time::from_millis(now.as_millis().saturating_add(millis)));
+        self.turn = Some(now.plus(wait));
         wait
     }
 
@@ -261,19 +373,24 @@ impl Worker {
         json::to_string(&hash.as_ref())
     }
 
-    /// The cluster's place in the interval. It is asked for until it is known.
+    /// The cluster's place in the interval.
     fn schedule(&mut self) -> Schedule {
-        if let Some(schedule) = self.schedule {
-            return schedule;
+        self.identify();
+        let place = self
+            .identity
+            .as_ref()
+            .unwrap_or(&self.client.config().server);
+        Schedule::new(self.sync_interval, place)
+    }
+
+    /// Asks what tells this cluster from others, until it is known.
+    fn identify(&mut self) {
+        if self.identity.is_some() {
+            return;
         }
         match cluster::identity(&self.client) {
-            Ok(identity) => *self
-                .schedule
-                .insert(Schedule::new(self.sync_interval, &identity)),
-            Err(error) => {
-                log::debug!("no identity for the schedule yet: {error}");
-                Schedule::new(self.sync_interval, &self.client.config().server)
-            }
+            Ok(identity) => self.identity = Some(identity),
+            Err(error) => log::debug!("the cluster's identity is not known yet: {error}"),
         }
     }
 
@@ -284,10 +401,14 @@ impl Worker {
         };
         let started = Instant::now();
         self.turn = None;
-        match cluster::collect(&self.client, &options) {
+        match self
+            .restore()
+            .and_then(|()| cluster::collect(&self.client, &options))
+        {
             Ok(collected) => {
                 self.backoff.reset();
                 self.keep(&collected);
+                self.pro.want_sync();
                 log::info!("collected the cluster in {:?}", started.elapsed());
                 self.next_turn()
             }
@@ -301,6 +422,23 @@ impl Worker {
                 self.note_failure(&error);
                 self.update_stats();
                 wait
+            }
+        }
+    }
+
+    /// Before the first collection of a new database: names keep the ids they had in the one before.
+    fn restore(&mut self) -> Result<(), Error> {
+        self.identify();
+        let identity = self.identity.clone();
+        match self
+            .papers
+            .restore(&self.client, &mut self.store, identity.as_deref())
+        {
+            Ok(()) => Ok(()),
+            Err(PaperError::Cluster(_, error)) => Err(error),
+            Err(PaperError::Store(error)) => {
+                self.kept(Err(error));
+                Ok(())
             }
         }
     }
@@ -327,6 +465,7 @@ impl Worker {
             }
             failed => self.kept(failed),
         }
+        self.papers.forget();
         self.update_stats();
         self.refresh_dashboard();
     }

@@ -104,7 +104,8 @@ fn status(question: &Status, env: Env<'_>) -> Result<ExitCode, Failure> {
     let pulse = Pulse::read(&config.db);
     let running = pulse.is_some_and(|pulse| pulse.is_fresh(now));
     let facts = status::Facts {
-        api_key_configured: api_key::is_configured(&config.api_key_file),
+        key: api_key::read(&config.api_key_file),
+        pro: status::ProFacts::read(&store, now)?,
         namespace: config.namespace,
         problems: problems(&store, running)?,
         shutting_down: false,

@@ -130,6 +130,16 @@ impl ClusterNumbers {
     }
 }
 
+impl ClusterNumbers {
+    pub(crate) const fn kubernetes_version(&self) -> Option<Version> {
+        self.kubernetes_version
+    }
+
+    pub(crate) const fn nodes(&self) -> u32 {
+        self.nodes
+    }
+}
+
 impl NamespaceNumbers {
     pub(crate) fn new(namespace: &Namespace) -> Self {
         let pods = &namespace.pods;
@@ -407,7 +417,7 @@ mod tests {
 
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
         let readme = std::fs::read_to_string(path).unwrap();
-        let section = readme.split("### What would be sent").nth(1).unwrap();
+        let section = readme.split("### What is sent").nth(1).unwrap();
         let section = section.split("\n## ").next().unwrap();
         let mut found = Vec::new();
         keys(&body(&[1]), &mut found);

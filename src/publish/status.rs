@@ -7,7 +7,13 @@ use kube_client_lite::{Client, Error};
 use serde::Serialize;
 
 use super::config_map;
-use crate::store::{CollectionStats, Problem, ProblemKind};
+use crate::api_key::{ApiKey, Fingerprint, KeyError};
+use crate::privacy::id::{ClusterId, Uuid};
+use crate::server::Gate;
+use crate::store::{
+    AnalysisCounts, CollectionStats, InsightCounts, Problem, ProblemKind, Quota, Registration,
+    Store, StoreError, SyncState,
+};
 use crate::time::Time;
 use crate::{bounded, json};
 
@@ -19,7 +25,7 @@ const MAX_BYTES: usize = 4096;
 /// In characters.
 const MAX_ERROR: usize = 500;
 
-const UNUSED_KEY: &str = "API key configured, but this version of the agent is free tier only";
+const UNREGISTERED: &str = "not registered with kube9-server yet";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,12 +39,17 @@ pub(crate) struct Status {
     api_key_configured: bool,
     pub(crate) error: Option<String>,
     namespace: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<ClusterId>,
     collection_stats: CollectionStats,
+    #[serde(flatten)]
+    pro: Option<ProFigures>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
+    Enabled,
     Operated,
 }
 
@@ -46,6 +57,26 @@ enum Mode {
 #[serde(rename_all = "lowercase")]
 enum Tier {
     Free,
+    Pro,
+}
+
+/// What only Pro has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProFigures {
+    sync: SyncState,
+    quota: QuotaFigures,
+    insights: InsightCounts,
+    analyses: AnalysisCounts,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QuotaFigures {
+    limit: Option<u64>,
+    used: Option<u64>,
+    remaining: Option<u64>,
+    resets_at: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,47 +89,148 @@ pub(crate) enum Health {
 
 /// What the status is made of.
 pub(crate) struct Facts {
-    pub(crate) api_key_configured: bool,
+    /// What the key's file holds now.
+    pub(crate) key: Result<Option<ApiKey>, KeyError>,
     pub(crate) namespace: String,
+    pub(crate) pro: ProFacts,
     /// The most serious first.
     pub(crate) problems: Vec<Problem>,
     pub(crate) shutting_down: bool,
     pub(crate) stats: CollectionStats,
 }
 
+/// What the database says of Pro, whether or not there is a key now.
+#[derive(Clone, Default)]
+pub(crate) struct ProFacts {
+    /// By which keys are told apart; none before the first collection.
+    salt: Option<Uuid>,
+    registration: Option<Registration>,
+    gate: Gate,
+    sync: SyncState,
+    quota: Quota,
+    insights: InsightCounts,
+    analyses: AnalysisCounts,
+}
+
+/// How the agent stands with the server.
+pub(crate) struct Standing {
+    /// A key is there, and the server has not rejected it.
+    pub(crate) is_pro: bool,
+    /// The server knows this cluster by this key.
+    registration: Option<Registration>,
+    problem: Option<String>,
+}
+
+impl ProFacts {
+    pub(crate) fn read(store: &Store, now: Time) -> Result<Self, StoreError> {
+        Ok(Self {
+            salt: store.identity()?.map(|identity| identity.cluster_id),
+            registration: store.registration()?,
+            gate: store.gate()?,
+            sync: store.sync()?,
+            quota: store.quota(now)?,
+            insights: store.insight_counts()?,
+            analyses: store.analysis_counts()?,
+        })
+    }
+
+    /// What the facts come to with the key that is there now.
+    pub(crate) fn standing(&self, key: &Result<Option<ApiKey>, KeyError>) -> Standing {
+        let free = |problem| Standing {
+            is_pro: false,
+            registration: None,
+            problem,
+        };
+        let key = match key {
+            Err(error) => return free(Some(error.to_string())),
+            Ok(None) => return free(None),
+            Ok(Some(key)) => self.salt.map(|salt| key.fingerprint(&salt.0)),
+        };
+        let of_server =
+            |key: Fingerprint, registered| self.gate.problem(key, registered).map(str::to_owned);
+        if let Some(key) = key.filter(|key| self.gate.is_rejected(*key)) {
+            return free(of_server(key, false));
+        }
+        let known = self.registration.as_ref();
+        let registration = known.filter(|known| Some(known.key) == key).cloned();
+        let problem = key.and_then(|key| of_server(key, registration.is_some()));
+        Standing {
+            is_pro: true,
+            problem: problem.or_else(|| {
+                let unknown = registration.is_none();
+                unknown.then(|| UNREGISTERED.to_owned())
+            }),
+            registration,
+        }
+    }
+
+    fn figures(self) -> ProFigures {
+        let Quota {
+            limit,
+            used,
+            remaining,
+            resets_at,
+            ..
+        } = self.quota;
+        ProFigures {
+            sync: self.sync,
+            quota: QuotaFigures {
+                limit,
+                used,
+                remaining,
+                resets_at,
+            },
+            insights: self.insights,
+            analyses: self.analyses,
+        }
+    }
+}
+
 impl Status {
     pub(crate) fn new(facts: Facts, now: Time) -> Self {
-        let mut problems: Vec<&str> = facts
-            .problems
+        let standing = facts.pro.standing(&facts.key);
+        let mut problems = facts.problems;
+        problems.retain(|problem| standing.is_pro || problem.kind != ProblemKind::Sync);
+        if let Some(message) = standing.problem {
+            let kind = ProblemKind::Server;
+            problems.push(Problem { kind, message });
+            problems.sort_by_key(|problem| problem.kind);
+        }
+        let worst = problems.iter().map(|problem| health_of(problem.kind)).max();
+        let mut texts: Vec<&str> = problems
             .iter()
             .map(|problem| problem.message.as_str())
             .collect();
-        let mut health = facts
-            .problems
-            .iter()
-            .map(|problem| health_of(problem.kind))
-            .max();
-        if facts.api_key_configured {
-            // Until this agent can register, saying nothing would look like Pro at work.
-            problems.push(UNUSED_KEY);
-            health = health.max(Some(Health::Degraded));
-        }
+        let mut health = worst.unwrap_or(Health::Healthy);
         if facts.shutting_down {
-            problems.insert(0, "shutting down");
-            health = Some(Health::Unhealthy);
+            texts.insert(0, "shutting down");
+            health = Health::Unhealthy;
         }
+        let (mode, tier) = if standing.is_pro {
+            (Mode::Enabled, Tier::Pro)
+        } else {
+            (Mode::Operated, Tier::Free)
+        };
         Self {
-            mode: Mode::Operated,
-            tier: Tier::Free,
+            mode,
+            tier,
             version: env!("CARGO_PKG_VERSION"),
-            health: health.unwrap_or(Health::Healthy),
+            health,
             last_update: now,
-            registered: false,
-            api_key_configured: facts.api_key_configured,
-            error: (!problems.is_empty()).then(|| bounded::cut(&problems.join("; "), MAX_ERROR)),
+            registered: standing.registration.is_some(),
+            api_key_configured: !matches!(facts.key, Ok(None) | Err(KeyError::Unreadable { .. })),
+            error: (!texts.is_empty()).then(|| bounded::cut(&texts.join("; "), MAX_ERROR)),
             namespace: facts.namespace,
+            cluster_id: standing.registration.map(|known| known.cluster_id),
             collection_stats: facts.stats,
+            pro: standing.is_pro.then(|| facts.pro.figures()),
         }
+    }
+
+    /// Whether a client that reads this one knows what it would know from the other.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        (self.health, self.tier, self.registered) == (other.health, other.tier, other.registered)
+            && self.error == other.error
     }
 
     /// The document as it stands in the ConfigMap. Escapes can make five hundred characters six
@@ -135,7 +267,10 @@ const fn health_of(kind: ProblemKind) -> Health {
         | ProblemKind::ConfigMap
         | ProblemKind::Dashboard
         | ProblemKind::Database
-        | ProblemKind::Forbidden => Health::Degraded,
+        | ProblemKind::Forbidden
+        | ProblemKind::Papers
+        | ProblemKind::Server
+        | ProblemKind::Sync => Health::Degraded,
     }
 }
 
@@ -143,11 +278,13 @@ const fn health_of(kind: ProblemKind) -> Health {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::server::{Call, CallError, Meaning};
 
     fn facts(problems: &[(ProblemKind, &str)]) -> Facts {
         Facts {
-            api_key_configured: false,
+            key: Ok(None),
             namespace: "kube9-system".to_owned(),
+            pro: ProFacts::default(),
             problems: problems
                 .iter()
                 .map(|(kind, message)| Problem {
@@ -196,14 +333,67 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_pro_is_told() {
+    fn a_key_is_pro_until_the_server_rejects_it() {
+        let key = ApiKey::parse("kdy_1").unwrap();
+        let with = |pro: &ProFacts, key: &ApiKey| {
+            let mut facts = facts(&[(ProblemKind::Sync, "kube9-server refused something")]);
+            facts.key = Ok(Some(key.clone()));
+            facts.pro = pro.clone();
+            let status = Status::new(facts, Time::from_millis(0));
+            serde_json::from_str::<serde_json::Value>(&status.to_json()).unwrap()
+        };
+        let mut pro = ProFacts {
+            salt: Some(Uuid([7; 16])),
+            ..ProFacts::default()
+        };
+        let status = with(&pro, &key);
+        assert_eq!(
+            (&status["mode"], &status["tier"], &status["registered"]),
+            (&"enabled".into(), &"pro".into(), &false.into())
+        );
+        assert_eq!(status["health"], "degraded");
+        assert!(status["error"].as_str().unwrap().starts_with(UNREGISTERED));
+        assert!(status["sync"]["consecutiveFailures"] == 0 && status["quota"]["limit"].is_null());
+
+        let error = CallError {
+            call: Call::Register,
+            meaning: Meaning::Unauthorized,
+            detail: "unknown key".to_owned(),
+        };
+        let print = key.fingerprint(&[7; 16]);
+        let now = Time::from_millis(0);
+        pro.gate
+            .note(error.call, Err(&error), print, now, &mut |bound| bound);
+        let status = with(&pro, &key);
+        assert_eq!(
+            (&status["mode"], &status["tier"], &status["registered"]),
+            (&"operated".into(), &"free".into(), &false.into())
+        );
+        assert_eq!(status["apiKeyConfigured"], true);
+        assert!(status.get("sync").is_none() && status.get("quota").is_none());
+        let text = status["error"].as_str().unwrap();
+        assert!(
+            text.starts_with("API key invalid") && !text.contains(';'),
+            "{text}"
+        );
+
+        let other = with(&pro, &ApiKey::parse("kdy_2").unwrap());
+        assert_eq!(other["mode"], "enabled", "another key is another chance");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_told() {
         let mut facts = facts(&[]);
-        facts.api_key_configured = true;
+        facts.key = Err(KeyError::NotVisible {
+            path: "/etc/kube9/api-key/apiKey".into(),
+        });
         let status = Status::new(facts, Time::from_millis(0));
         assert_eq!(
-            (status.health, status.error.as_deref()),
-            (Health::Degraded, Some(UNUSED_KEY))
+            (status.health, status.mode),
+            (Health::Degraded, Mode::Operated)
         );
+        assert!(status.api_key_configured);
+        assert!(status.error.unwrap().starts_with("API key file"));
     }
 
     #[test]

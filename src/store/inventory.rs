@@ -36,6 +36,11 @@ impl Store {
         Ok(())
     }
 
+    /// The cluster as a whole, as it was collected last.
+    pub(crate) fn cluster_numbers(&self) -> Result<Option<ClusterNumbers>, StoreError> {
+        document::read(&self.connection, CLUSTER)
+    }
+
     /// Whether the kept inventory has it; `namespace` is empty for a namespace.
     pub(crate) fn has_resource(
         &self,

@@ -16,10 +16,16 @@ pub(crate) enum ProblemKind {
     Collection,
     /// Some kinds may not be listed.
     Forbidden,
+    /// kube9-server cannot be reached, or does not want this agent; told by the gate, never kept.
+    Server,
+    /// kube9-server would not have something of the last sync.
+    Sync,
     /// The ConfigMap of the status cannot be written.
     ConfigMap,
     /// The ConfigMap of the dashboard cannot be written.
     Dashboard,
+    /// Another of the agent's ConfigMaps cannot be written.
+    Papers,
 }
 
 /// One problem, as the status tells it.
@@ -30,15 +36,18 @@ pub(crate) struct Problem {
 }
 
 impl ProblemKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Agent,
         Self::NoDatabase,
         Self::Cluster,
         Self::Database,
         Self::Collection,
         Self::Forbidden,
+        Self::Server,
+        Self::Sync,
         Self::ConfigMap,
         Self::Dashboard,
+        Self::Papers,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -49,8 +58,11 @@ impl ProblemKind {
             Self::Database => "database",
             Self::Collection => "collection",
             Self::Forbidden => "forbidden",
+            Self::Server => "server",
+            Self::Sync => "sync",
             Self::ConfigMap => "configmap",
             Self::Dashboard => "dashboard",
+            Self::Papers => "papers",
         }
     }
 }
