@@ -44,9 +44,16 @@ pub(crate) use stats::CollectionStats;
 
 use crate::time::Time;
 
-/// How long a write waits for another process: a command's, which is over in milliseconds, the
-/// agent's, or on a file system without WAL a reader.
+/// How long a command's write waits for another process: the agent's writes are over sooner, and so
+/// are those of other commands. On a file system without WAL a reader can hold one up, too.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the agent's write waits: nobody waits for it.
+const AGENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often whoever waits looks again. SQLite itself would look ever less often, and come last
+/// whenever others come and go.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long a query waits; it must answer or fail, not hang.
 const READER_PATIENCE: Duration = Duration::from_millis(500);
@@ -120,7 +127,10 @@ impl Store {
         let explain = format!("EXPLAIN QUERY PLAN {statement}");
         let mut explain = self.connection.prepare(&explain).unwrap();
         let lines = explain.raw_query().mapped(|row| row.get(3));
-        lines.collect::<Result<Vec<String>, _>>().unwrap().join("\n")
+        lines
+            .collect::<Result<Vec<String>, _>>()
+            .unwrap()
+            .join("\n")
     }
 
     /// Opens the database beside the running agent, to read: never makes one, never migrates.
@@ -158,8 +168,8 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let connection = connect().map_err(open)?;
-        connection.busy_timeout(patience).map_err(open)?;
+        let mut connection = connect().map_err(open)?;
+        wait_for_locks(&mut connection, patience).map_err(open)?;
         let store = Self { connection };
         let version = store
             .schema_version()
@@ -182,8 +192,8 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(open)?;
-        connection.busy_timeout(WRITER_PATIENCE).map_err(open)?;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(open)?;
+        wait_for_locks(&mut connection, WRITER_PATIENCE).map_err(open)?;
         connection
             .execute_batch(
                 // A quarter of a MiB of cache is enough for the largest statement we have; the
@@ -208,6 +218,7 @@ impl Store {
         store.migrate(path)?;
         // A sound file may still lack our tables; what else is missing is found out by its use.
         store.stats().map_err(|error| error.on_opening(path))?;
+        wait_for_locks(&mut store.connection, AGENT_PATIENCE).map_err(open)?;
         Ok(store)
     }
 
@@ -262,6 +273,17 @@ impl Store {
             .query_row("PRAGMA user_version", [], |row| row.get(0))?;
         Ok(version)
     }
+}
+
+fn wait_for_locks(connection: &mut Connection, patience: Duration) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(move |tries| {
+        let waited = LOOK_AGAIN.saturating_mul(u32::try_from(tries).unwrap_or(u32::MAX));
+        let go_on = waited < patience;
+        if go_on {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        go_on
+    }))
 }
 
 /// Whether this is a database in WAL mode that nobody has open, and that is whole without its log.

@@ -166,3 +166,174 @@ fn forget_oldest(connection: &Connection) -> rusqlite::Result<()> {
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::server::{InsightAnswer, InsightPage};
+
+    fn time(millis: i64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn receive(store: &mut Store, ids: &[String]) {
+        let insights = ids.iter().map(|id| InsightAnswer {
+            id: id.clone(),
+            ..InsightAnswer::default()
+        });
+        let page = InsightPage {
+            insights: insights.collect(),
+            ..InsightPage::default()
+        };
+        store.save_insights(&page, time(1)).unwrap();
+    }
+
+    fn with_insights(ids: &[&str]) -> Store {
+        let mut store = Store::for_tests();
+        let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+        receive(&mut store, &ids);
+        store
+    }
+
+    fn unsent(store: &Store, now: i64) -> Vec<(String, InsightState, i64)> {
+        let acks = store.unsent_acknowledgements(time(now), 100).unwrap();
+        acks.into_iter()
+            .map(|ack| (ack.insight_id, ack.state, ack.at.as_millis()))
+            .collect()
+    }
+
+    #[test]
+    fn a_verdict_waits_until_the_server_knows() {
+        use InsightState::{Acknowledged, Dismissed};
+        let mut store = with_insights(&["a", "b"]);
+        assert_eq!(
+            store.set_insight_state("c", Dismissed, time(2)).unwrap(),
+            None
+        );
+        for (id, state, at) in [
+            ("b", Dismissed, 5),
+            ("a", Acknowledged, 6),
+            ("a", Acknowledged, 7),
+        ] {
+            assert_eq!(
+                store.set_insight_state(id, state, time(at)).unwrap(),
+                Some(())
+            );
+        }
+        assert_eq!(store.insight("a").unwrap().unwrap().state, Acknowledged);
+        assert_eq!(
+            unsent(&store, 10),
+            [
+                ("b".to_owned(), Dismissed, 5),
+                ("a".to_owned(), Acknowledged, 6)
+            ]
+        );
+        assert_eq!(store.unsent_acknowledgements(time(10), 1).unwrap().len(), 1);
+
+        let sent = store.unsent_acknowledgements(time(10), 100).unwrap();
+        // While it was being sent, the user has changed their mind.
+        store.set_insight_state("a", Dismissed, time(11)).unwrap();
+        for ack in &sent {
+            store.acknowledgement_wait(ack, time(1_000_000)).unwrap();
+            store.acknowledgement_done(ack).unwrap();
+        }
+        assert_eq!(unsent(&store, 12), [("a".to_owned(), Dismissed, 11)]);
+        // The same again, once the server knows, is no news.
+        store.set_insight_state("b", Dismissed, time(13)).unwrap();
+        assert_eq!(unsent(&store, 14).len(), 1);
+        store
+            .set_insight_state("b", Acknowledged, time(15))
+            .unwrap();
+        assert_eq!(unsent(&store, 16).len(), 2);
+    }
+
+    #[test]
+    fn nobody_sends_what_somebody_else_is_sending() {
+        let mut store = with_insights(&["a"]);
+        let state = InsightState::Acknowledged;
+        assert_eq!(store.lease_acknowledgement("a", time(9)).unwrap(), None);
+        store.set_insight_state("a", state, time(5)).unwrap();
+        let leased = store
+            .lease_acknowledgement("a", time(100))
+            .unwrap()
+            .unwrap();
+        assert_eq!((leased.insight_id.as_str(), leased.at), ("a", time(5)));
+        assert_eq!(unsent(&store, 99), []);
+        assert_eq!(unsent(&store, 100).len(), 1);
+        store.acknowledgement_wait(&leased, time(200)).unwrap();
+        assert_eq!(unsent(&store, 199), []);
+        assert_eq!(unsent(&store, 200).len(), 1);
+        // The clock was a year ahead when it was put off.
+        let year = time(200).plus(Duration::from_secs(365 * 24 * 60 * 60));
+        store.acknowledgement_wait(&leased, year).unwrap();
+        assert_eq!(unsent(&store, 200).len(), 1);
+        store.acknowledgement_done(&leased).unwrap();
+        assert_eq!(unsent(&store, 200), []);
+        assert_eq!(store.lease_acknowledgement("a", time(9)).unwrap(), None);
+    }
+
+    #[test]
+    fn verdicts_are_remembered_up_to_a_bound_and_unsent_ones_for_ever() {
+        let mut store = Store::for_tests();
+        let more = 5;
+        let ids: Vec<String> = (0..i64::from(KEPT) + more)
+            .map(|number| format!("i{number}"))
+            .collect();
+        for (at, id) in (2..).zip(&ids) {
+            receive(&mut store, std::slice::from_ref(id));
+            store
+                .set_insight_state(id, InsightState::Dismissed, time(at))
+                .unwrap();
+        }
+        let everything = store.unsent_acknowledgements(time(9999), 9999).unwrap();
+        assert_eq!(everything.len(), ids.len());
+        for ack in &everything[1..] {
+            store.acknowledgement_done(ack).unwrap();
+        }
+        let sent = all(&store.connection, true).unwrap();
+        assert_eq!(sent.len(), KEPT as usize);
+        assert_eq!(sent[0].insight_id, format!("i{more}"));
+        assert_eq!(unsent(&store, 9999).len(), 1);
+    }
+
+    #[test]
+    fn two_processes_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        let (mut agent, _) = Store::open(&path).unwrap();
+        let ids: Vec<String> = (0..60).map(|number| format!("i{number:02}")).collect();
+        receive(&mut agent, &ids);
+        let command = |ids: &[String], path: &Path| {
+            for (at, id) in (10..).zip(ids) {
+                // As a command does: each opens the database for itself.
+                let mut store = Store::open_for_command(path).unwrap();
+                let state = InsightState::Dismissed;
+                store.set_insight_state(id, state, time(at)).unwrap();
+            }
+        };
+        let mut done = 0;
+        std::thread::scope(|scope| {
+            let halves = ids.split_at(30);
+            let commands = [
+                scope.spawn(|| command(halves.0, &path)),
+                scope.spawn(|| command(halves.1, &path)),
+            ];
+            // The agent sends what it finds and pulls meanwhile.
+            while done < ids.len() {
+                let running = commands.iter().any(|command| !command.is_finished());
+                let found = agent.unsent_acknowledgements(time(1000), 7).unwrap();
+                assert!(running || !found.is_empty(), "{done} of {}", ids.len());
+                for ack in found {
+                    receive(&mut agent, std::slice::from_ref(&ack.insight_id));
+                    agent.acknowledgement_done(&ack).unwrap();
+                    done += 1;
+                }
+            }
+        });
+        assert_eq!(done, ids.len());
+        assert_eq!(agent.insight_counts().unwrap().unacknowledged, 0);
+    }
+}

@@ -497,3 +497,375 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Analysis>> {
         message: row.get(10)?,
     }))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::cluster::{WorkloadKind, inventory_of};
+    use crate::server::{InsightAnswer, InsightPage, QuotaAnswer};
+
+    const DEPLOYMENT: Kind = Kind::Workload(WorkloadKind::Deployment);
+    const HOUR: i64 = 60 * 60 * 1000;
+
+    fn time(millis: i64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn new(id: u8) -> NewAnalysis {
+        new_of(id, DEPLOYMENT, "a", "api")
+    }
+
+    fn new_of(id: u8, kind: Kind, namespace: &str, name: &str) -> NewAnalysis {
+        NewAnalysis {
+            request_id: uuid(id),
+            target: Target {
+                kind,
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+        }
+    }
+
+    fn uuid(id: u8) -> Uuid {
+        // As it is read back, version and all.
+        Uuid::parse(&Uuid([id; 16]).to_string()).unwrap()
+    }
+
+    fn quota_of(store: &mut Store, remaining: u64, now: i64) {
+        let answer = QuotaAnswer {
+            limit: Some(24),
+            remaining: Some(remaining),
+            ..QuotaAnswer::default()
+        };
+        store.set_quota(&answer, time(now)).unwrap();
+    }
+
+    fn submit(store: &mut Store, id: u8, now: i64) -> Analysis {
+        match store.request_analysis(&new(id), true, time(now)).unwrap() {
+            Admission::Submit(analysis) => analysis,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn due(store: &Store, now: i64) -> Vec<Uuid> {
+        let due = store.due_analyses(time(now), 100).unwrap();
+        due.into_iter()
+            .map(|analysis| analysis.request_id)
+            .collect()
+    }
+
+    #[test]
+    fn from_the_request_to_the_insight() {
+        let mut store = Store::for_tests();
+        let inventory = inventory_of(&[("a", &["api", "web"]), ("b", &["api"])]);
+        store.save_inventory(&inventory, time(1)).unwrap();
+        let analysis = submit(&mut store, 1, 10);
+        assert_eq!(
+            serde_json::to_string(&analysis).unwrap(),
+            concat!(
+                r#"{"requestId":"01010101-0101-4101-8101-010101010101","#,
+                r#""resource":{"kind":"deployment","namespace":"a","name":"api"},"state":"queued","#,
+                r#""reason":null,"requestedAt":"1970-01-01T00:00:00.010Z","#,
+                r#""notBefore":"1970-01-01T00:01:00.010Z","submittedAt":null,"completedAt":null,"#,
+                r#""message":"Analysis requested"}"#
+            )
+        );
+        let of_namespace = new_of(2, Kind::Namespace, "", "b");
+        store
+            .request_analysis(&of_namespace, true, time(11))
+            .unwrap();
+        for id in [1, 2] {
+            store.analysis_submitted(uuid(id), time(20)).unwrap();
+        }
+        let submitted = store.analysis(uuid(1)).unwrap().unwrap();
+        assert_eq!(submitted.state, AnalysisState::Submitted);
+        assert_eq!(submitted.message, "Analysis in progress");
+        assert_eq!(
+            (submitted.not_before, submitted.submitted_at),
+            (None, Some(time(20)))
+        );
+
+        let mut insight = |id: &str, affected: &str, created_at: Option<i64>| {
+            let insight = InsightAnswer {
+                id: id.to_owned(),
+                affected_resources: vec![affected.to_owned()],
+                created_at: created_at.map(time),
+                ..InsightAnswer::default()
+            };
+            let page = InsightPage {
+                insights: vec![insight],
+                ..InsightPage::default()
+            };
+            store.save_insights(&page, time(50)).unwrap();
+            let state = |id| store.analysis(uuid(id)).unwrap().unwrap().state;
+            [1, 2].map(|id| state(id) == AnalysisState::Completed)
+        };
+        // Too old, of no known age, of others, of unknown things.
+        assert_eq!(insight("w", "deployment_001", Some(10)), [false, false]);
+        assert_eq!(insight("v", "deployment_001", None), [false, false]);
+        assert_eq!(insight("x", "deployment_002", Some(30)), [false, false]);
+        assert_eq!(insight("y", "deployment_003", Some(30)), [false, false]);
+        assert_eq!(insight("z", "deployment_01", Some(30)), [false, false]);
+        assert_eq!(insight("a", "deployment_001", Some(11)), [true, false]);
+        assert_eq!(insight("b", "namespace_002", Some(12)), [true, true]);
+        let completed = store.analysis(uuid(1)).unwrap().unwrap();
+        assert_eq!(completed.completed_at, Some(time(50)));
+        assert_eq!(store.analysis_counts().unwrap(), AnalysisCounts::default());
+    }
+
+    #[test]
+    fn over_the_quota_it_waits_for_the_reset_or_is_refused() {
+        let mut store = Store::for_tests();
+        quota_of(&mut store, 1, 0);
+        submit(&mut store, 1, 1);
+        let reset = time(24 * HOUR);
+        let refused = store.request_analysis(&new(2), false, time(2)).unwrap();
+        assert_eq!(refused, Admission::Refused { resets_at: reset });
+        assert_eq!(store.analysis(uuid(2)).unwrap(), None);
+        let queued = store.request_analysis(&new(2), true, time(2)).unwrap();
+        let Admission::Queued(analysis) = queued else {
+            panic!("{queued:?}");
+        };
+        assert_eq!(analysis.state, AnalysisState::Queued);
+        assert_eq!(analysis.reason, Some(Reason::QuotaExceeded));
+        assert_eq!(analysis.not_before, Some(reset));
+        assert_eq!(
+            analysis.message,
+            "Daily quota exceeded: will run after 1970-01-02T00:00:00.000Z"
+        );
+        assert_eq!(store.analysis(uuid(2)).unwrap(), Some(analysis));
+        assert_eq!(store.analysis_counts().unwrap().queued, 2);
+    }
+
+    #[test]
+    fn who_has_it_sends_it_and_when_they_do_not_somebody_else_does() {
+        let mut store = Store::for_tests();
+        submit(&mut store, 1, 0);
+        let minute = 60_000;
+        assert_eq!(due(&store, minute - 1), []);
+        assert_eq!(
+            store.take_analysis(uuid(1), time(minute - 1)).unwrap(),
+            None
+        );
+        assert_eq!(due(&store, minute), [uuid(1)]);
+        let taken = store.take_analysis(uuid(1), time(minute)).unwrap();
+        assert!(matches!(taken, Some(Admission::Submit(_))), "{taken:?}");
+        assert_eq!(store.take_analysis(uuid(1), time(minute)).unwrap(), None);
+        assert_eq!(due(&store, minute), []);
+
+        // The server did not answer; the wait is over after an hour, or when the clock was set back.
+        let reason = Reason::ServerUnreachable;
+        store
+            .analysis_queued(uuid(1), reason, time(HOUR), "no answer")
+            .unwrap();
+        assert_eq!(due(&store, HOUR - 1), []);
+        assert_eq!(due(&store, HOUR), [uuid(1)]);
+        assert_eq!(due(&store, -25 * HOUR), [uuid(1)]);
+        let queued = store.analysis(uuid(1)).unwrap().unwrap();
+        assert_eq!(
+            (queued.reason, queued.message.as_str()),
+            (Some(reason), "no answer")
+        );
+
+        // It has got there after all: nothing takes that back.
+        store.analysis_submitted(uuid(1), time(HOUR)).unwrap();
+        store
+            .analysis_queued(uuid(1), reason, time(0), "no answer")
+            .unwrap();
+        store
+            .analysis_failed(uuid(1), Reason::Rejected, "no")
+            .unwrap();
+        store.withdraw_analysis(uuid(1)).unwrap();
+        let submitted = store.analysis(uuid(1)).unwrap().unwrap();
+        assert_eq!(submitted.state, AnalysisState::Submitted);
+        assert_eq!(store.take_analysis(uuid(1), time(3 * HOUR)).unwrap(), None);
+        assert_eq!(store.take_analysis(uuid(9), time(3 * HOUR)).unwrap(), None);
+    }
+
+    #[test]
+    fn what_waited_for_the_reset_shares_the_new_quota() {
+        let mut store = Store::for_tests();
+        quota_of(&mut store, 0, 0);
+        let more = 25;
+        for id in 0..more {
+            store
+                .request_analysis(&new(id), true, time(i64::from(id) + 1))
+                .unwrap();
+        }
+        assert_eq!(due(&store, 23 * HOUR), []);
+        let day = 24 * HOUR;
+        let due = due(&store, day);
+        assert_eq!(due.len(), usize::from(more));
+        let mut submitted = 0;
+        let mut last = None;
+        for id in due {
+            match store.take_analysis(id, time(day)).unwrap().unwrap() {
+                Admission::Submit(_) => submitted += 1,
+                Admission::Queued(analysis) => last = Some(analysis),
+                Admission::Refused { .. } => panic!("{id}"),
+            }
+        }
+        assert_eq!(submitted, 24);
+        assert_eq!(last.unwrap().not_before, Some(time(2 * day)));
+    }
+
+    #[test]
+    fn what_the_server_refuses_gives_its_share_back() {
+        let mut store = Store::for_tests();
+        quota_of(&mut store, 2, 0);
+        let remaining = |store: &Store| store.quota(time(5)).unwrap().remaining;
+        submit(&mut store, 1, 1);
+        submit(&mut store, 2, 2);
+        assert_eq!(remaining(&store), Some(0));
+        // It may have got there, though no answer came back.
+        store
+            .analysis_queued(uuid(1), Reason::ServerUnreachable, time(3), "")
+            .unwrap();
+        assert_eq!(remaining(&store), Some(0));
+        store
+            .analysis_failed(uuid(1), Reason::Rejected, "no such resource")
+            .unwrap();
+        assert_eq!(remaining(&store), Some(1));
+        store
+            .analysis_queued(uuid(2), Reason::QuotaExceeded, time(3), "")
+            .unwrap();
+        assert_eq!(remaining(&store), Some(2));
+        let failed = store.analysis(uuid(1)).unwrap().unwrap();
+        assert_eq!(failed.state, AnalysisState::Failed);
+        assert_eq!(failed.reason, Some(Reason::Rejected));
+        store.withdraw_analysis(uuid(2)).unwrap();
+        assert_eq!(store.analysis(uuid(2)).unwrap(), None);
+    }
+
+    #[test]
+    fn they_are_listed_newest_first() {
+        let mut store = Store::for_tests();
+        for id in 1..=4 {
+            submit(&mut store, id, i64::from(id));
+        }
+        store.analysis_submitted(uuid(3), time(9)).unwrap();
+        let list = |state, limit, offset| {
+            let mut ids = Vec::new();
+            let total = store
+                .analyses(state, limit, offset, &mut |analysis| {
+                    ids.push(analysis.request_id);
+                })
+                .unwrap();
+            (total, ids)
+        };
+        assert_eq!(list(None, 2, 1), (4, vec![uuid(3), uuid(2)]));
+        let submitted = Some(AnalysisState::Submitted);
+        assert_eq!(list(submitted, 9, 0), (1, vec![uuid(3)]));
+        let counts = AnalysisCounts {
+            queued: 3,
+            submitted: 1,
+        };
+        assert_eq!(store.analysis_counts().unwrap(), counts);
+    }
+
+    #[test]
+    fn old_ones_are_forgotten_but_not_those_that_wait() {
+        let mut store = Store::for_tests();
+        for id in 1..=3 {
+            submit(&mut store, id, 0);
+        }
+        store.analysis_submitted(uuid(1), time(1)).unwrap();
+        store
+            .analysis_failed(uuid(2), Reason::Rejected, "")
+            .unwrap();
+        let month = i64::try_from(REMEMBERED.as_millis()).unwrap();
+        submit(&mut store, 4, month);
+        assert!(store.analysis(uuid(1)).unwrap().is_some());
+        submit(&mut store, 5, month + 1);
+        let left = [1, 2, 3, 4, 5].map(|id| store.analysis(uuid(id)).unwrap().is_some());
+        assert_eq!(left, [false, false, true, true, true]);
+    }
+
+    #[test]
+    fn there_are_never_more_than_a_thousand() {
+        let mut store = Store::for_tests();
+        let numbered = |number: u32| {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            NewAnalysis {
+                request_id: Uuid(bytes),
+                ..new(0)
+            }
+        };
+        for number in 0..KEPT {
+            let at = time(i64::from(number));
+            store.request_analysis(&numbered(number), true, at).unwrap();
+        }
+        let now = time(9999);
+        let refused = store.request_analysis(&numbered(KEPT), true, now).unwrap();
+        assert!(matches!(refused, Admission::Refused { .. }), "{refused:?}");
+        for number in 10..20 {
+            let id = numbered(number).request_id;
+            store.analysis_submitted(id, now).unwrap();
+        }
+        store
+            .analysis_failed(numbered(15).request_id, Reason::Rejected, "")
+            .unwrap();
+        for number in [12, 13] {
+            let id = numbered(number).request_id.to_string();
+            store
+                .connection
+                .execute(
+                    "UPDATE analysis SET state = 'completed' WHERE request_id = ?1",
+                    [id],
+                )
+                .unwrap();
+        }
+        // First those that are done, the oldest of them first.
+        for (number, gone) in [(KEPT, 12), (KEPT + 1, 12), (KEPT + 2, 13), (KEPT + 3, 10)] {
+            let admission = store
+                .request_analysis(&numbered(number), true, now)
+                .unwrap();
+            assert!(matches!(admission, Admission::Submit(_)), "{admission:?}");
+            if number > KEPT {
+                assert_eq!(store.analysis(numbered(gone).request_id).unwrap(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn two_at_once_share_the_quota() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        let (mut agent, _) = Store::open(&path).unwrap();
+        for round in 0..10_u8 {
+            let now = i64::from(round) * 100;
+            quota_of(&mut agent, 1, now);
+            let admitted = std::thread::scope(|scope| {
+                let commands: Vec<_> = (0..8)
+                    .map(|command| {
+                        let path = &path;
+                        scope.spawn(move || {
+                            let mut store = Store::open_for_command(path).unwrap();
+                            let new = new(round * 8 + command);
+                            let at = time(now + 1);
+                            matches!(
+                                store.request_analysis(&new, true, at).unwrap(),
+                                Admission::Submit(_)
+                            )
+                        })
+                    })
+                    .collect();
+                let admitted = commands.into_iter().map(|command| command.join().unwrap());
+                admitted.filter(|admitted| *admitted).count()
+            });
+            assert_eq!(admitted, 1, "round {round}");
+            // The server has it by the next round.
+            let mut sent = Vec::new();
+            agent
+                .analyses(Some(AnalysisState::Queued), 100, 0, &mut |analysis| {
+                    sent.extend(analysis.reason.is_none().then_some(analysis.request_id));
+                })
+                .unwrap();
+            for id in sent {
+                agent.analysis_submitted(id, time(now + 2)).unwrap();
+            }
+        }
+    }
+}

@@ -414,3 +414,447 @@ fn forget_over(connection: &Connection) -> rusqlite::Result<()> {
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use crate::cluster::inventory_of;
+
+    const HOUR: i64 = 60 * 60 * 1000;
+
+    fn time(millis: i64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn answer(id: &str, created_at: i64) -> InsightAnswer {
+        InsightAnswer {
+            id: id.to_owned(),
+            severity: "warning".to_owned(),
+            created_at: Some(time(created_at)),
+            ..InsightAnswer::default()
+        }
+    }
+
+    fn page(insights: &[InsightAnswer]) -> InsightPage {
+        InsightPage {
+            insights: insights.to_vec(),
+            ..InsightPage::default()
+        }
+    }
+
+    fn ids(store: &Store, filter: &InsightFilter) -> Vec<String> {
+        let mut ids = Vec::new();
+        store
+            .insights(filter, 100, 0, &mut |insight| ids.push(insight.id))
+            .unwrap();
+        ids
+    }
+
+    /// A map of the time 100: namespaces a and b, `deployment_001` is a/api, 002 a/deployment_001, 003 b/api.
+    fn with_names() -> Store {
+        let mut store = Store::for_tests();
+        let inventory = inventory_of(&[("a", &["api", "deployment_001"]), ("b", &["api"])]);
+        store.save_inventory(&inventory, time(100)).unwrap();
+        store
+    }
+
+    #[test]
+    fn names_come_in_when_it_is_read() {
+        let mut store = with_names();
+        let told = InsightAnswer {
+            title: "deployment_002 beside deployment_001".to_owned(),
+            description: "deployment_0021 in namespace_002, my_deployment_001".to_owned(),
+            recommendation: "see namespace_001/deployment_001-x and deployment_999".to_owned(),
+            affected_resources: ["deployment_001", "namespace_002", "deployment_999", "pod x"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..answer("one", 100)
+        };
+        store.save_insights(&page(&[told]), time(300)).unwrap();
+        let insight = store.insight("one").unwrap().unwrap();
+        assert_eq!(insight.title, "deployment_001 beside api");
+        assert_eq!(
+            insight.description,
+            "deployment_0021 in b, my_deployment_001"
+        );
+        assert_eq!(insight.recommendation, "see a/api-x and deployment_999");
+        assert_eq!(
+            insight.affected_resources,
+            ["a/deployment/api", "b", "deployment_999", "pod x"]
+        );
+        assert_eq!(
+            serde_json::to_string(&insight.resources).unwrap(),
+            concat!(
+                r#"[{"id":"deployment_001","kind":"deployment","namespace":"a","name":"api","resolved":true},"#,
+                r#"{"id":"namespace_002","kind":"namespace","namespace":"","name":"b","resolved":true},"#,
+                r#"{"id":"deployment_999","kind":"deployment","namespace":null,"name":null,"resolved":false},"#,
+                r#"{"id":"pod x","kind":null,"namespace":null,"name":null,"resolved":false}]"#
+            )
+        );
+        // What is kept has no name.
+        let raw: String = store
+            .connection
+            .query_row("SELECT title FROM insight", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(raw, "deployment_002 beside deployment_001");
+        assert!(store.insight("other").unwrap().is_none());
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_the_contract() {
+        let mut store = with_names();
+        store
+            .save_insights(&page(&[answer("one", 200)]), time(300))
+            .unwrap();
+        let insight = store.insight("one").unwrap().unwrap();
+        assert_eq!(
+            serde_json::to_string(&insight).unwrap(),
+            concat!(
+                r#"{"id":"one","severity":"warning","category":"","title":"","description":"","#,
+                r#""recommendation":"","createdAt":"1970-01-01T00:00:00.200Z","#,
+                r#""receivedAt":"1970-01-01T00:00:00.300Z","state":"open","affectedResources":[],"#,
+                r#""resources":[]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_older_than_the_map_stays_as_it_is() {
+        let mut store = with_names();
+        let told = |id: &str, created_at| InsightAnswer {
+            title: "deployment_001".to_owned(),
+            affected_resources: vec!["deployment_001".to_owned()],
+            created_at,
+            ..answer(id, 0)
+        };
+        let insights = [
+            told("older", Some(time(99))),
+            told("as old", Some(time(100))),
+            told("unknown", None),
+        ];
+        store.save_insights(&page(&insights), time(300)).unwrap();
+        for (id, resolved) in [("older", false), ("as old", true), ("unknown", false)] {
+            let insight = store.insight(id).unwrap().unwrap();
+            assert_eq!(insight.resources[0].resolved, resolved, "{id}");
+            let shown = if resolved { "api" } else { "deployment_001" };
+            assert_eq!(insight.title, shown, "{id}");
+        }
+        let of_namespace = InsightFilter {
+            namespace: Some("a".to_owned()),
+            ..InsightFilter::default()
+        };
+        assert_eq!(ids(&store, &of_namespace), ["as old"]);
+    }
+
+    #[test]
+    fn what_is_gone_or_left_out_still_has_its_name() {
+        let mut store = with_names();
+        // Namespace a is excluded from now on, and b/api was removed.
+        store
+            .save_inventory(&inventory_of(&[("b", &[])]), time(200))
+            .unwrap();
+        let told = InsightAnswer {
+            affected_resources: vec!["deployment_001".to_owned(), "deployment_003".to_owned()],
+            ..answer("one", 250)
+        };
+        store.save_insights(&page(&[told]), time(300)).unwrap();
+        let insight = store.insight("one").unwrap().unwrap();
+        assert_eq!(
+            insight.affected_resources,
+            ["a/deployment/api", "b/deployment/api"]
+        );
+    }
+
+    #[test]
+    fn they_are_listed_by_severity_and_age_and_can_be_narrowed() {
+        let mut store = with_names();
+        let told =
+            |id: &str, severity: &str, category: &str, created_at, affected: &str| InsightAnswer {
+                severity: severity.to_owned(),
+                category: category.to_owned(),
+                affected_resources: vec![affected.to_owned()],
+                ..answer(id, created_at)
+            };
+        let insights = [
+            told("i1", "info", "cost", 150, "namespace_001"),
+            told("w1", "warning", "cost", 110, "deployment_001"),
+            told("w2", "unheard-of", "security", 120, "deployment_003"),
+            told("c1", "critical", "security", 105, "deployment_003"),
+            told("c2", "high", "security", 104, "cronjob_001"),
+            // Its time is not to be believed: it is as new as its coming.
+            told("w3", "medium", "cost", i64::MAX, "deployment_001"),
+        ];
+        store.save_insights(&page(&insights), time(130)).unwrap();
+        let everything = InsightFilter::default();
+        assert_eq!(
+            ids(&store, &everything),
+            ["c1", "c2", "w3", "w2", "w1", "i1"]
+        );
+        let mut some = Vec::new();
+        let total = store
+            .insights(&everything, 2, 3, &mut |insight| some.push(insight.id))
+            .unwrap();
+        assert_eq!((total, some), (6, vec!["w2".to_owned(), "w1".to_owned()]));
+
+        let text = |text: &str| Some(text.to_owned());
+        for (filter, expected) in [
+            (
+                InsightFilter {
+                    severities: vec!["info".to_owned(), "critical".to_owned()],
+                    ..InsightFilter::default()
+                },
+                vec!["c1", "i1"],
+            ),
+            (
+                InsightFilter {
+                    severities: vec!["warn".to_owned()],
+                    ..InsightFilter::default()
+                },
+                vec![],
+            ),
+            (
+                InsightFilter {
+                    category: text("cost"),
+                    ..InsightFilter::default()
+                },
+                vec!["w3", "w1", "i1"],
+            ),
+            (
+                InsightFilter {
+                    namespace: text("a"),
+                    ..InsightFilter::default()
+                },
+                vec!["w3", "w1", "i1"],
+            ),
+            (
+                InsightFilter {
+                    namespace: text("b"),
+                    since: Some(time(106)),
+                    ..InsightFilter::default()
+                },
+                vec!["w2"],
+            ),
+            (
+                InsightFilter {
+                    state: Some(InsightState::Dismissed),
+                    ..InsightFilter::default()
+                },
+                vec![],
+            ),
+        ] {
+            assert_eq!(ids(&store, &filter), expected, "{filter:?}");
+        }
+        let counts = store.insight_counts().unwrap();
+        let expected = InsightCounts {
+            total: 6,
+            unacknowledged: 6,
+            critical: 2,
+            warning: 3,
+            info: 1,
+        };
+        assert_eq!(counts, expected);
+        let state = InsightState::Dismissed;
+        store.set_insight_state("c1", state, time(131)).unwrap();
+        let dismissed = InsightFilter {
+            state: Some(state),
+            ..everything
+        };
+        assert_eq!(ids(&store, &dismissed), ["c1"]);
+        let counts = store.insight_counts().unwrap();
+        assert_eq!(
+            counts,
+            InsightCounts {
+                unacknowledged: 5,
+                ..expected
+            }
+        );
+    }
+
+    #[test]
+    fn listing_does_not_sort() {
+        let store = Store::for_tests();
+        let order = " ORDER BY rank, at DESC, id LIMIT ?6 OFFSET ?7";
+        let plan = store.plan_of(&[COLUMNS, FILTER, order].concat());
+        assert!(
+            plan.contains("insight_order") && !plan.contains("B-TREE"),
+            "{plan}"
+        );
+    }
+
+    #[test]
+    fn the_same_again_changes_nothing_and_other_contents_keep_the_state() {
+        let mut store = with_names();
+        let told = InsightAnswer {
+            title: "one".to_owned(),
+            affected_resources: vec!["deployment_001".to_owned()],
+            ..answer("one", 200)
+        };
+        let first = page(&[told.clone(), answer("two", 200)]);
+        assert_eq!(
+            store.save_insights(&first, time(300)).unwrap(),
+            Saved { new: 2 }
+        );
+        store
+            .set_insight_state("one", InsightState::Dismissed, time(301))
+            .unwrap();
+        assert_eq!(
+            store.save_insights(&first, time(302)).unwrap(),
+            Saved { new: 0 }
+        );
+
+        let changed = InsightAnswer {
+            title: "other".to_owned(),
+            severity: "critical".to_owned(),
+            affected_resources: vec!["deployment_003".to_owned()],
+            ..answer("one", 250)
+        };
+        let saved = store.save_insights(&page(&[changed]), time(400)).unwrap();
+        assert_eq!(saved, Saved { new: 0 });
+        let insight = store.insight("one").unwrap().unwrap();
+        assert_eq!(insight.title, "other");
+        assert_eq!(insight.state, InsightState::Dismissed);
+        assert_eq!(insight.received_at, time(300));
+        assert_eq!(insight.created_at, Some(time(250)));
+        assert_eq!(insight.affected_resources, ["b/deployment/api"]);
+        assert_eq!(store.insight_counts().unwrap().critical, 1);
+        let in_a = InsightFilter {
+            namespace: Some("a".to_owned()),
+            ..InsightFilter::default()
+        };
+        assert_eq!(ids(&store, &in_a), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_page_that_brings_nothing_new_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        let (mut store, _) = Store::open(&path).unwrap();
+        let other = Store::open_read_only(&path).unwrap();
+        let told = page(&[answer("one", 200), answer("two", 100)]);
+        store.save_insights(&told, time(300)).unwrap();
+        let before = other.data_version().unwrap();
+        store.save_insights(&told, time(400)).unwrap();
+        store.save_insights(&page(&[]), time(500)).unwrap();
+        assert_eq!(other.data_version().unwrap(), before);
+        let newer = page(&[answer("one", 201), answer("two", 100)]);
+        store.save_insights(&newer, time(600)).unwrap();
+        assert_ne!(other.data_version().unwrap(), before);
+    }
+
+    #[test]
+    fn of_two_under_one_id_the_last_counts() {
+        let mut store = Store::for_tests();
+        let told = |title: &str| InsightAnswer {
+            title: title.to_owned(),
+            ..answer("one", 200)
+        };
+        let told = page(&[told("first"), answer("two", 200), told("last")]);
+        assert_eq!(
+            store.save_insights(&told, time(300)).unwrap(),
+            Saved { new: 2 }
+        );
+        assert_eq!(store.insight("one").unwrap().unwrap().title, "last");
+        assert_eq!(store.insight_counts().unwrap().total, 2);
+    }
+
+    #[test]
+    fn the_cursor_follows_the_newest_but_never_beyond_now() {
+        let mut store = Store::for_tests();
+        let since = |store: &Store, now| store.since(time(now)).unwrap().as_millis();
+        let now = 100 * HOUR;
+        assert_eq!(since(&store, now), 0);
+        let mut save = |insights: &[InsightAnswer], now| {
+            store.save_insights(&page(insights), time(now)).unwrap();
+            since(&store, now)
+        };
+        let undated = InsightAnswer {
+            created_at: None,
+            ..answer("undated", 0)
+        };
+        assert_eq!(save(&[], now), 0);
+        assert_eq!(save(&[undated], now), 0);
+        assert_eq!(save(&[answer("old", 10)], now), 0, "not before 1970");
+        let told = [answer("a", 50 * HOUR), answer("b", 20 * HOUR)];
+        assert_eq!(save(&told, now), 49 * HOUR);
+        assert_eq!(save(&[answer("c", 30 * HOUR)], now), 49 * HOUR);
+        let year_9999 = Time::parse("9999-12-30T00:00:00Z").unwrap();
+        assert_eq!(save(&[answer("d", year_9999.as_millis())], now), 99 * HOUR);
+        assert_eq!(save(&[], now + HOUR), 99 * HOUR);
+        // The clock was ahead, and is set right: what comes from now on is asked for.
+        assert_eq!(since(&store, 60 * HOUR), 59 * HOUR);
+        store
+            .save_insights(&page(&[answer("e", 58 * HOUR)]), time(60 * HOUR))
+            .unwrap();
+        assert_eq!(since(&store, now), 59 * HOUR);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_kept_changes_nothing() {
+        let mut store = Store::for_tests();
+        let told = page(&[answer("one", 10 * HOUR)]);
+        store.save_insights(&told, time(20 * HOUR)).unwrap();
+        store
+            .connection
+            .execute_batch(
+                "CREATE TRIGGER full BEFORE INSERT ON insight WHEN new.id = 'b'
+                 BEGIN SELECT raise(ABORT, 'disk full'); END",
+            )
+            .unwrap();
+        let told = InsightPage {
+            quota_remaining: Some(3),
+            ..page(&["a", "b", "c"].map(|id| answer(id, 15 * HOUR)))
+        };
+        let error = store.save_insights(&told, time(21 * HOUR)).unwrap_err();
+        assert!(error.to_string().contains("disk full"), "{error}");
+        assert_eq!(ids(&store, &InsightFilter::default()), ["one"]);
+        assert_eq!(store.since(time(21 * HOUR)).unwrap(), time(9 * HOUR));
+        assert_eq!(store.quota(time(21 * HOUR)).unwrap().remaining, None);
+    }
+
+    #[test]
+    fn the_oldest_go_first_but_after_those_that_users_are_done_with() {
+        let mut store = Store::for_tests();
+        let kept = i64::from(KEPT);
+        let all: Vec<InsightAnswer> = (0..kept)
+            .map(|number| InsightAnswer {
+                affected_resources: vec![format!("deployment_{:03}", number + 1)],
+                ..answer(&format!("i{number}"), number)
+            })
+            .collect();
+        store.save_insights(&page(&all), time(kept)).unwrap();
+        for id in ["i1500", "i1600"] {
+            let state = InsightState::Acknowledged;
+            store.set_insight_state(id, state, time(kept)).unwrap();
+        }
+        let more = ["x", "y", "z"].map(|id| answer(id, kept));
+        store.save_insights(&page(&more), time(kept)).unwrap();
+        assert_eq!(store.insight_counts().unwrap().total, u64::from(KEPT));
+        for (id, there) in [
+            ("i1500", false),
+            ("i1600", false),
+            ("i0", false),
+            ("i1", true),
+            ("x", true),
+        ] {
+            assert_eq!(store.insight(id).unwrap().is_some(), there, "{id}");
+        }
+        let links: i64 = store
+            .connection
+            .query_row("SELECT count(*) FROM insight_resource", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(links, kept - 3);
+        // The server tells it again: the user is not asked again.
+        store
+            .save_insights(&page(&all[1500..1501]), time(kept))
+            .unwrap();
+        let again = store.insight("i1500").unwrap();
+        assert!(again.is_none_or(|insight| insight.state == InsightState::Acknowledged));
+        assert_eq!(
+            store.unsent_acknowledgements(time(kept), 10).unwrap().len(),
+            2
+        );
+    }
+}
