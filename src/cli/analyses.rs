@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::args::{AnalysisMatter, Analyze, ListAnalyses};
 use super::exit::Failure;
-use super::layout::{self, Column, Table};
+use super::layout::{self, Column, Page, Table};
 use super::output::{self, Format, Rows};
 use super::pro;
 use super::query::Pagination;
@@ -69,7 +69,19 @@ pub(super) fn analyze(question: &Analyze, env: Env<'_>) -> Result<ExitCode, Fail
             submit(&config, &mut store, key, &analysis, !question.no_queue)?
         }
     };
+    if question.format == Format::Table {
+        return Ok(output::answer(&page(&analysis, layout::terminal_width(env))));
+    }
     output::print(question.format, &analysis)
+}
+
+fn page(analysis: &Analysis, width: Option<usize>) -> String {
+    let mut page = Page::new(width);
+    page.field("Resource", &analysis.resource.to_string());
+    page.field("State", analysis.state.as_str());
+    page.field("Request ID", &analysis.request_id.to_string());
+    page.text("Message", &analysis.message);
+    page.finish()
 }
 
 /// Asks the server, and tells how the request stands then.

@@ -289,11 +289,11 @@ fn usage(words: &[&str]) -> String {
     String::new()
 }
 
-/// `--flag=value` is `--flag value`. What follows `--` is not looked into.
+/// `--flag=value` is `--flag value`, and `-f=value` likewise. What follows `--` is not looked into.
 fn split_flag(word: String, words: &mut Vec<String>) {
     let literal = words.iter().any(|before| before == "--");
     match word.split_once('=') {
-        Some((flag, value)) if flag.starts_with("--") && !literal => {
+        Some((flag, value)) if flag.starts_with('-') && !literal => {
             words.extend([flag.to_owned(), value.to_owned()]);
         }
         _ => words.push(word),

@@ -96,14 +96,14 @@ pub(crate) struct GetInsight {
     pub(crate) id: String,
 }
 
-/// Acknowledge an insight: it has been seen, and is being taken care of. kube9-server is told, now or
-/// as soon as it can be reached. Doing it twice is fine.
+/// Acknowledge an insight: it has been seen, and is being taken care of.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "ack",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} ins_7b9"
+    example = "{command_name} ins_7b9",
+    note = "kube9-server is told, now or as soon as it can be reached. Doing it twice is fine."
 )]
 pub(crate) struct Ack {
     /// file with the API key (KUBE9_API_KEY_FILE, /etc/kube9/api-key/apiKey)
@@ -126,14 +126,14 @@ pub(crate) struct Ack {
     server_url: Option<String>,
 }
 
-/// Dismiss an insight: it is not wanted. kube9-server is told, now or as soon as it can be reached.
-/// Doing it twice is fine.
+/// Dismiss an insight: it is not wanted.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "dismiss",
     help_triggers("-h", "--help", "help"),
-    example = "{command_name} ins_7b9"
+    example = "{command_name} ins_7b9",
+    note = "kube9-server is told, now or as soon as it can be reached. Doing it twice is fine."
 )]
 pub(crate) struct Dismiss {
     /// file with the API key (KUBE9_API_KEY_FILE, /etc/kube9/api-key/apiKey)
@@ -156,16 +156,16 @@ pub(crate) struct Dismiss {
     server_url: Option<String>,
 }
 
-/// Ask kube9-server to analyse one namespace or workload now. A pod is taken to the workload it belongs
-/// to. Over the daily quota, or while kube9-server cannot be reached, the request is queued. Needs an
-/// API key.
+/// Ask kube9-server to analyse one namespace or workload. Needs an API key.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "analyze",
     help_triggers("-h", "--help", "help"),
     example = "{command_name} deploy/web -n production\n{command_name} ns/production\n\
-               {command_name} --kind statefulset --name db --namespace production --no-queue"
+               {command_name} --kind statefulset --name db --namespace production --no-queue",
+    note = "A pod is taken to the workload it belongs to, a job to its cronjob. Over the daily quota, or while \
+            kube9-server\ncannot be reached, the request is queued and sent by the agent."
 )]
 pub(crate) struct Analyze {
     /// file with the API key (KUBE9_API_KEY_FILE, /etc/kube9/api-key/apiKey)
