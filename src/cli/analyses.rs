@@ -64,13 +64,23 @@ pub(super) fn analyze(question: &Analyze, env: Env<'_>) -> Result<ExitCode, Fail
     };
     let analysis = match store.request_analysis(&new, !question.no_queue, Time::now())? {
         Admission::Queued(analysis) => analysis,
-        Admission::Refused { resets_at } => return Err(over_quota(resets_at)),
+        Admission::Refused { resets_at } if question.no_queue => {
+            return Err(over_quota(resets_at));
+        }
+        Admission::Refused { .. } => {
+            return Err(Failure::quota(
+                "too many requests are waiting already: see `query analyses list --state queued`",
+            ));
+        }
         Admission::Submit(analysis) => {
             submit(&config, &mut store, key, &analysis, !question.no_queue)?
         }
     };
     if question.format == Format::Table {
-        return Ok(output::answer(&page(&analysis, layout::terminal_width(env))));
+        return Ok(output::answer(&page(
+            &analysis,
+            layout::terminal_width(env),
+        )));
     }
     output::print(question.format, &analysis)
 }
@@ -93,13 +103,9 @@ fn submit(
     queue: bool,
 ) -> Result<Analysis, Failure> {
     let id = analysis.request_id;
-    let sent = if let Some((link, cluster_id)) = pro::link(config, store, key)? {
-        outbox::send_analysis(store, &link, &cluster_id, analysis)?
-    } else {
-        let why = "this cluster is not registered with kube9-server yet: see `query status`";
-        store.analysis_queued(id, Reason::ServerUnreachable, Time::now(), why)?;
-        Sent::Waiting(why.to_owned())
-    };
+    // It is kept, whatever happens now: when the database fails, the agent goes on with it.
+    let sent =
+        send(config, store, key, analysis).unwrap_or_else(|error| Sent::Waiting(error.to_string()));
     match sent {
         Sent::Rejected(why) => return Err(Failure::failed(why)),
         Sent::OverQuota(until) if !queue => {
@@ -112,8 +118,24 @@ fn submit(
         }
         Sent::Done | Sent::OverQuota(_) | Sent::Waiting(_) => {}
     }
-    let now = store.analysis(id)?;
-    now.ok_or_else(|| Failure::failed("the request is gone from the database"))
+    let now = store.analysis(id).ok().flatten();
+    Ok(now.unwrap_or_else(|| analysis.clone()))
+}
+
+fn send(
+    config: &Config,
+    store: &mut Store,
+    key: ApiKey,
+    analysis: &Analysis,
+) -> Result<Sent, StoreError> {
+    match pro::link(config, store, key)? {
+        Ok((link, cluster_id)) => outbox::send_analysis(store, &link, &cluster_id, analysis),
+        Err(why) => {
+            let reason = Reason::ServerUnreachable;
+            store.analysis_queued(analysis.request_id, reason, Time::now(), &why)?;
+            Ok(Sent::Waiting(why))
+        }
+    }
 }
 
 /// What is to be analysed, if it is there: as the cluster API says, or when that does not answer, as

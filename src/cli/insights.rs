@@ -199,7 +199,7 @@ fn tell_server(
     key: ApiKey,
     id: &str,
 ) -> Result<bool, StoreError> {
-    let Some((link, cluster_id)) = pro::link(config, store, key)? else {
+    let Ok((link, cluster_id)) = pro::link(config, store, key)? else {
         return Ok(false);
     };
     let lease = Time::now().plus(outbox::LEASE);

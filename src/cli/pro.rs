@@ -54,23 +54,27 @@ pub(super) fn require(config: &Config, store: &Store) -> Result<ApiKey, Failure>
     }
 }
 
-/// The way to the server, and what it calls the cluster; `None` until the agent has registered it
-/// with this key.
+/// The way to the server, and what it calls the cluster; or why there is none: the agent has not
+/// registered the cluster with this key.
 pub(super) fn link(
     config: &Config,
     store: &Store,
     key: ApiKey,
-) -> Result<Option<(Link, ClusterId)>, StoreError> {
+) -> Result<Result<(Link, ClusterId), String>, StoreError> {
     let Some(link) = Link::new(&config.server, key, store)? else {
-        return Ok(None);
+        return Ok(Err("the cluster has not been read yet".to_owned()));
     };
     let registration = store.registration()?;
-    let registration = registration.filter(|registration| registration.key == link.key);
-    Ok(registration.map(|registration| {
-        let link = Link {
-            server: link.server.with_limits(CONNECT, WHOLE),
-            key: link.key,
-        };
-        (link, registration.cluster_id)
-    }))
+    let Some(registration) = registration.filter(|registration| registration.key == link.key)
+    else {
+        let gate = store.gate()?;
+        let unregistered = "this cluster is not registered with kube9-server yet";
+        let why = gate.problem(link.key, false).unwrap_or(unregistered);
+        return Ok(Err(why.to_owned()));
+    };
+    let link = Link {
+        server: link.server.with_limits(CONNECT, WHOLE),
+        key: link.key,
+    };
+    Ok(Ok((link, registration.cluster_id)))
 }
