@@ -5,7 +5,7 @@ mod support;
 
 use kube_sim::{Cluster, Metrics, Options};
 use serde_json::{Value, json};
-use support::Home;
+use support::{Home, base64, disguises};
 
 /// In every text of the cluster that this makes.
 const MARKER: &str = "zqxmarker";
@@ -74,37 +74,6 @@ fn marked() -> Home {
         }
     }
     home
-}
-
-/// The forms in which a text can hide in bytes.
-fn disguises(text: &str) -> Vec<String> {
-    let bytes = text.as_bytes();
-    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let (hex, percent) = (hex.concat(), format!("%{}", hex.join("%")));
-    let reversed: String = text.chars().rev().collect();
-    let mut forms = vec![text.to_owned(), text.to_uppercase(), hex, percent, reversed];
-    // Base64 of a text depends on where in a group of three it begins; its ends on its neighbours.
-    for offset in 0..3 {
-        let padded = [vec![b'.'; offset], bytes.to_vec()].concat();
-        let encoded = base64(&padded);
-        let whole = encoded.len() - 4;
-        forms.push(encoded[4..whole].to_owned());
-    }
-    forms
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = (0..3).fold(0_usize, |number, at| {
-            number << 8 | usize::from(*group.get(at).unwrap_or(&0))
-        });
-        for shift in [18, 12, 6, 0] {
-            text.push(char::from(DIGITS[number >> shift & 63]));
-        }
-    }
-    text
 }
 
 fn preview(home: &Home, arguments: &[&str]) -> String {

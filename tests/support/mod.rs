@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Config, KubeconfigOptions, RetryPolicy};
 use kube_sim::{Options, Sim};
+use kube9_sim::Server;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,6 +26,10 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_kube9-operator");
 pub(crate) const NAMESPACE: &str = "kube9-system";
 pub(crate) const STATUS: &str = "kube9-operator-status";
 pub(crate) const DASHBOARD: &str = "kube9-dashboard-data";
+pub(crate) const RECOMMENDATIONS: &str = "kube9-ai-recommendations";
+
+/// The API key of [`Pro`]; in no form may it be seen anywhere.
+pub(crate) const KEY: &str = "kdy_live.Zt7qX2wLmR5vB9nK4hJ8";
 
 /// How long to wait for what must come; more than the longest the agent itself waits before it tries again.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,6 +38,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Home {
     pub(crate) sim: Sim,
     directory: TempDir,
+    environment: Mutex<BTreeMap<String, String>>,
+}
+
+/// A home with a kube9-server, which the agent and the commands find by their environment, and with the key to it.
+pub(crate) struct Pro {
+    pub(crate) server: Server,
+    home: Home,
 }
 
 /// A running agent. It is killed when it is dropped.
@@ -82,6 +95,7 @@ impl Home {
         let home = Self {
             sim: Sim::start(options).unwrap(),
             directory: tempfile::tempdir().unwrap(),
+            environment: Mutex::default(),
         };
         std::fs::write(home.path("kubeconfig"), home.sim.kubeconfig()).unwrap();
         home
@@ -120,9 +134,16 @@ impl Home {
             .env("KUBE9_API_KEY_FILE", self.path("apiKey"))
             .env("KUBE9_DB", self.db())
             .env("POD_NAMESPACE", NAMESPACE)
+            .envs(&*self.environment.lock().unwrap())
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
         command
+    }
+
+    /// Gives all commands from now on a variable, the agent among them.
+    pub(crate) fn set(&self, variable: &str, value: &str) {
+        let mut environment = self.environment.lock().unwrap();
+        environment.insert(variable.to_owned(), value.to_owned());
     }
 
     /// Runs a command to its end.
@@ -229,6 +250,114 @@ impl Home {
     /// A client with all rights, to do what other programs do.
     pub(crate) fn client(&self) -> Client {
         client(&self.path("kubeconfig"))
+    }
+}
+
+impl Pro {
+    /// The recorded cluster, a server that knows the key, and an agent that waits fifty times shorter than it would.
+    pub(crate) fn new() -> Self {
+        Self::with(Options::default(), kube9_sim::Options::default())
+    }
+
+    /// The same with other settings; but the one key that is accepted is [`KEY`].
+    pub(crate) fn with(cluster: Options, server: kube9_sim::Options) -> Self {
+        let home = Home::with(cluster);
+        let keys = vec![KEY.to_owned()];
+        let server = Server::start(kube9_sim::Options { keys, ..server }).unwrap();
+        let authority = home.path("server-ca.crt");
+        std::fs::write(&authority, server.ca_pem()).unwrap();
+        home.set("KUBE9_SERVER_URL", &server.url());
+        home.set("KUBE9_SERVER_CA_FILE", authority.to_str().unwrap());
+        home.set("KUBE9_LOG", "debug");
+        home.set("KUBE9_TEST_PACE", "50");
+        let pro = Self { server, home };
+        pro.set_key(KEY);
+        pro
+    }
+
+    /// Puts another text in place of the key, at once.
+    pub(crate) fn set_key(&self, key: &str) {
+        std::fs::write(self.path("apiKey.new"), key).unwrap();
+        std::fs::rename(self.path("apiKey.new"), self.path("apiKey")).unwrap();
+    }
+
+    pub(crate) fn remove_key(&self) {
+        std::fs::remove_file(self.path("apiKey")).unwrap();
+    }
+
+    /// Starts an agent and waits for its first sync.
+    pub(crate) fn start_and_sync(&self, arguments: &[&str]) -> Agent {
+        let agent = self.start(arguments);
+        self.wait_for_health("healthy");
+        self.wait_for_sync(None);
+        agent
+    }
+
+    /// Waits for a good sync that is not the one of then. When it was.
+    pub(crate) fn wait_for_sync(&self, then: Option<&str>) -> String {
+        wait_for("a sync", || {
+            let status = self.query_status()?;
+            let last = status["sync"]["lastSuccess"].as_str()?;
+            (Some(last) != then).then(|| last.to_owned())
+        })
+    }
+
+    /// The requests of one call so far.
+    pub(crate) fn requests(&self, call: kube9_sim::Call) -> Vec<kube9_sim::Request> {
+        let mut requests = self.server.requests();
+        requests.retain(|request| request.call == Some(call));
+        requests
+    }
+
+    /// Runs a query to its end; what it says must be JSON.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[&["query"], arguments].concat());
+        let problem = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "query {arguments:?}: {problem}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Everything that could show the key does not: what the agent said and wrote, and what it sent, but for the
+    /// header that is for it. And nothing that was sent breaks the contract.
+    pub(crate) fn assert_well_behaved(&self, agent: &Agent) {
+        let mut places = vec![("the log".to_owned(), agent.log().into_bytes())];
+        for name in ["kube9.db", "kube9.db-wal", "kube9.db-shm"] {
+            places.push((
+                name.to_owned(),
+                std::fs::read(self.path(name)).unwrap_or_default(),
+            ));
+        }
+        for request in self.sim.requests() {
+            places.push((
+                format!("{} {}", request.method, request.path),
+                request.body.unwrap_or_default(),
+            ));
+        }
+        for request in self.server.requests() {
+            let head = String::from_utf8_lossy(&request.head);
+            let lines = head.split("\r\n");
+            let rest: Vec<&str> = lines
+                .filter(|line| !line.to_ascii_lowercase().starts_with("authorization:"))
+                .collect();
+            let bytes = [rest.join("\r\n").into_bytes(), request.body.clone()].concat();
+            places.push((format!("{} {}", request.method, request.url()), bytes));
+        }
+        let forms = disguises(KEY);
+        for (place, bytes) in places {
+            let text = String::from_utf8_lossy(&bytes);
+            for form in &forms {
+                assert!(!text.contains(form), "the key is in {place}, as {form}");
+            }
+        }
+        assert_eq!(self.server.violations(), [""; 0]);
+    }
+}
+
+impl Deref for Pro {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
     }
 }
 
@@ -375,4 +504,35 @@ pub(crate) fn recorded_counts(metrics: bool) -> Value {
         "withoutMetrics"
     }]
     .clone()
+}
+
+/// The forms in which a text can hide in bytes.
+pub(crate) fn disguises(text: &str) -> Vec<String> {
+    let bytes = text.as_bytes();
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (hex, percent) = (hex.concat(), format!("%{}", hex.join("%")));
+    let reversed: String = text.chars().rev().collect();
+    let mut forms = vec![text.to_owned(), text.to_uppercase(), hex, percent, reversed];
+    // Base64 of a text depends on where in a group of three it begins; its ends on its neighbours.
+    for offset in 0..3 {
+        let padded = [vec![b'.'; offset], bytes.to_vec()].concat();
+        let encoded = base64(&padded);
+        let whole = encoded.len() - 4;
+        forms.push(encoded[4..whole].to_owned());
+    }
+    forms
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number = (0..3).fold(0_usize, |number, at| {
+            number << 8 | usize::from(*group.get(at).unwrap_or(&0))
+        });
+        for shift in [18, 12, 6, 0] {
+            text.push(char::from(DIGITS[number >> shift & 63]));
+        }
+    }
+    text
 }
