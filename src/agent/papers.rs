@@ -82,7 +82,7 @@ impl Papers {
 
     fn write_recommendations(&mut self, client: &Client, store: &Store) -> Result<(), PaperError> {
         let built = recommendations::build(store, Time::now())?;
-        let hash = hash(&[built.recommendations.as_bytes(), built.insights.as_bytes()]);
+        let hash = hash(&[built.panel.as_bytes(), built.insights.as_bytes()]);
         if self.recommendations == Known::Written(hash) {
             return Ok(());
         }
@@ -139,8 +139,8 @@ impl Papers {
             Err(error) => return Err(PaperError::Cluster(state::CONFIG_MAP, error)),
         };
         match state::decode(&bytes) {
-            Ok(state) if state.is_of(cluster) => {
-                store.import_state(&state.0)?;
+            Ok(left) if left.is_of(cluster) => {
+                store.import_state(&left.state)?;
                 log::info!(
                     "took over what an earlier agent left in {}",
                     state::CONFIG_MAP

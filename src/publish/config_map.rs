@@ -139,3 +139,51 @@ fn map<S: Serializer, V: Serialize>(
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(entries.iter().map(|(key, value)| (key, value)))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+pub(super) mod tests {
+    use kube_client_lite::KubeconfigOptions;
+    use kube_client_lite::config::Timeouts;
+    use kube_sim::{Options, Sim};
+
+    use super::*;
+
+    pub(crate) fn client(sim: &Sim) -> Client {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        std::fs::write(&path, sim.kubeconfig()).unwrap();
+        let options = KubeconfigOptions {
+            path: Some(path),
+            context: None,
+        };
+        crate::agent::client(&options, Timeouts::default()).unwrap()
+    }
+
+    #[test]
+    fn bytes_and_texts_replace_each_other() {
+        let sim = Sim::start(Options::default()).unwrap();
+        let client = client(&sim);
+        let bytes: Vec<u8> = (0..=255).collect();
+        apply_binary(&client, "default", "a", "x", ("k", &bytes)).unwrap();
+        let stored = read(&client, "default", "a").unwrap();
+        assert_eq!(stored.binary_data["k"].0, bytes);
+        assert!(stored.data.is_empty());
+        apply(&client, "default", "a", "x", &[("k", "v")]).unwrap();
+        let stored = read(&client, "default", "a").unwrap();
+        assert_eq!(stored.data["k"], "v");
+        assert!(stored.binary_data.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_there_is_removed_already() {
+        let sim = Sim::start(Options::default()).unwrap();
+        let client = client(&sim);
+        apply(&client, "default", "a", "x", &[("k", "v")]).unwrap();
+        for _ in 0..2 {
+            remove(&client, "default", "a").unwrap();
+            assert!(read(&client, "default", "a").err().unwrap().is_not_found());
+        }
+        assert!(remove(&client, "default", "a/b").is_err());
+    }
+}
