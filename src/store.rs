@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-pub(crate) use acknowledgements::Acknowledgement;
+pub(crate) use acknowledgements::{Acknowledgement, Judged};
 pub(crate) use analyses::{
     Admission, Analysis, AnalysisCounts, AnalysisState, NewAnalysis, Reason, Target,
 };

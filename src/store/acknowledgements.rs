@@ -22,15 +22,27 @@ pub(crate) struct Acknowledgement {
     pub(crate) at: Time,
 }
 
+/// What is left to do about a verdict that has been noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// Nothing: the server knows it.
+    Known,
+    /// The caller is to tell the server.
+    Taken(Acknowledgement),
+    /// Somebody else tells the server, or it is put off.
+    Waiting,
+}
+
 impl Store {
-    /// Notes what a user made of an insight, and that the server is to be told; `None` when there
-    /// is no such insight. The same again changes nothing.
-    pub(crate) fn set_insight_state(
+    /// Notes what a user made of an insight, and that the server is to be told, by the caller: until
+    /// `lease` nobody else does. `None` when there is no such insight.
+    pub(crate) fn judge_insight(
         &mut self,
         id: &str,
         state: InsightState,
         now: Time,
-    ) -> Result<Option<()>, StoreError> {
+        lease: Time,
+    ) -> Result<Option<Judged>, StoreError> {
         let transaction = self.immediate()?;
         let present: Option<String> = transaction
             .query_row("SELECT state FROM insight WHERE id = ?1", [id], |row| {
@@ -51,8 +63,24 @@ impl Store {
                 params![id, state.as_str(), now.as_millis()],
             )?;
         }
+        let judged = match take(&transaction, id, now, lease)? {
+            Some(acknowledgement) => Judged::Taken(acknowledgement),
+            None if is_unsent(&transaction, id)? => Judged::Waiting,
+            None => Judged::Known,
+        };
         transaction.commit()?;
-        Ok(Some(()))
+        Ok(Some(judged))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_insight_state(
+        &mut self,
+        id: &str,
+        state: InsightState,
+        now: Time,
+    ) -> Result<Option<()>, StoreError> {
+        let judged = self.judge_insight(id, state, now, now)?;
+        Ok(judged.map(drop))
     }
 
     /// What the server is to be told now, the oldest first.
@@ -103,19 +131,39 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a verdict to tell the server of it: nobody else does until then.
+    /// Takes a verdict to tell the server of it: nobody else does until `lease`. `None` when there is
+    /// nothing to tell now, or somebody else is at it.
     pub(crate) fn lease_acknowledgement(
         &self,
         id: &str,
-        until: Time,
+        now: Time,
+        lease: Time,
     ) -> Result<Option<Acknowledgement>, StoreError> {
-        let mut statement = self.connection.prepare(
-            "UPDATE acknowledgement SET not_before = ?2 WHERE insight = ?1 AND sent = 0
-             RETURNING insight, state, at",
-        )?;
-        let rows = statement.query((id, until.as_millis()))?;
-        Ok(collect(rows)?.pop())
+        take(&self.connection, id, now, lease)
     }
+}
+
+fn take(
+    connection: &Connection,
+    id: &str,
+    now: Time,
+    lease: Time,
+) -> Result<Option<Acknowledgement>, StoreError> {
+    let mut statement = connection.prepare(
+        "UPDATE acknowledgement SET not_before = ?4
+         WHERE insight = ?1 AND sent = 0
+             AND (not_before IS NULL OR not_before <= ?2 OR not_before > ?3)
+         RETURNING insight, state, at",
+    )?;
+    let latest = now.plus(LONGEST_WAIT).as_millis();
+    let rows = statement.query((id, now.as_millis(), latest, lease.as_millis()))?;
+    Ok(collect(rows)?.pop())
+}
+
+fn is_unsent(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare("SELECT 1 FROM acknowledgement WHERE insight = ?1 AND sent = 0")?
+        .exists([id])
 }
 
 /// The verdicts that the server knows of, or those that it does not.
@@ -254,14 +302,16 @@ mod tests {
     fn nobody_sends_what_somebody_else_is_sending() {
         let mut store = with_insights(&["a"]);
         let state = InsightState::Acknowledged;
-        assert_eq!(store.lease_acknowledgement("a", time(9)).unwrap(), None);
+        assert_eq!(store.lease_acknowledgement("a", time(9), time(9)).unwrap(), None);
         store.set_insight_state("a", state, time(5)).unwrap();
         let leased = store
-            .lease_acknowledgement("a", time(100))
+            .lease_acknowledgement("a", time(9), time(100))
             .unwrap()
             .unwrap();
         assert_eq!((leased.insight_id.as_str(), leased.at), ("a", time(5)));
         assert_eq!(unsent(&store, 99), []);
+        let again = store.lease_acknowledgement("a", time(99), time(150));
+        assert_eq!(again.unwrap(), None);
         assert_eq!(unsent(&store, 100).len(), 1);
         store.acknowledgement_wait(&leased, time(200)).unwrap();
         assert_eq!(unsent(&store, 199), []);
@@ -272,7 +322,34 @@ mod tests {
         assert_eq!(unsent(&store, 200).len(), 1);
         store.acknowledgement_done(&leased).unwrap();
         assert_eq!(unsent(&store, 200), []);
-        assert_eq!(store.lease_acknowledgement("a", time(9)).unwrap(), None);
+        assert_eq!(store.lease_acknowledgement("a", time(9), time(9)).unwrap(), None);
+    }
+
+    #[test]
+    fn who_judges_tells_the_server() {
+        use InsightState::{Acknowledged, Dismissed};
+        let mut store = with_insights(&["a"]);
+        let mut judge = |state, now| {
+            store
+                .judge_insight("a", state, time(now), time(now + 100))
+                .unwrap()
+        };
+        let ack = |state, at| Acknowledgement {
+            insight_id: "a".to_owned(),
+            state,
+            at: time(at),
+        };
+        let first = ack(Acknowledged, 5);
+        assert_eq!(judge(Acknowledged, 5), Some(Judged::Taken(first.clone())));
+        assert_eq!(judge(Acknowledged, 6), Some(Judged::Waiting));
+        // Whoever it was has died.
+        assert_eq!(judge(Acknowledged, 105), Some(Judged::Taken(first)));
+        let second = ack(Dismissed, 106);
+        assert_eq!(judge(Dismissed, 106), Some(Judged::Taken(second.clone())));
+        assert_eq!(unsent(&store, 107), []);
+        store.acknowledgement_done(&second).unwrap();
+        let known = store.judge_insight("a", Dismissed, time(108), time(208));
+        assert_eq!(known.unwrap(), Some(Judged::Known));
     }
 
     #[test]

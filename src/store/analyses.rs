@@ -499,7 +499,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Analysis>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
     use crate::cluster::{WorkloadKind, inventory_of};

@@ -451,7 +451,7 @@ mod tests {
         ids
     }
 
-    /// A map of the time 100: namespaces a and b, `deployment_001` is a/api, 002 a/deployment_001, 003 b/api.
+    /// A map of the time 100: 001 is the first of each kind here.
     fn with_names() -> Store {
         let mut store = Store::for_tests();
         let inventory = inventory_of(&[("a", &["api", "deployment_001"]), ("b", &["api"])]);

@@ -119,3 +119,109 @@ impl Store {
         document::write(&self.connection, SYNC, sync)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api_key::ApiKey;
+    use crate::cluster::inventory_of;
+    use crate::server::{Call, CallError, Meaning};
+
+    fn key() -> Fingerprint {
+        ApiKey::parse("key").unwrap().fingerprint(b"salt")
+    }
+
+    #[test]
+    fn a_registration_is_read_back_under_either_name() {
+        let mut store = Store::for_tests();
+        let now = Time::from_millis(1);
+        assert_eq!(store.registration().unwrap(), None);
+        store.save_inventory(&inventory_of(&[]), now).unwrap();
+        let own = store.identity().unwrap().unwrap().cluster_id;
+        let given = GivenId::parse("cls_7b9").unwrap();
+        for cluster_id in [ClusterId::Given(given), ClusterId::Own(own)] {
+            let registration = Registration {
+                cluster_id,
+                key: key(),
+                registered_at: now,
+                next_at: now.plus(Duration::from_secs(60)),
+            };
+            store.set_registration(Some(&registration)).unwrap();
+            assert_eq!(store.registration().unwrap(), Some(registration));
+        }
+        store.set_registration(None).unwrap();
+        assert_eq!(store.registration().unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_as_good_as_none() {
+        let store = Store::for_tests();
+        for name in [GATE, REGISTRATION, SYNC, "quota", "cursor"] {
+            for body in [
+                "",
+                "7",
+                "{\"failures\":\"many\",\"lastAttempt\":\"yesterday\"}",
+            ] {
+                store
+                    .put_document(name, body, Time::from_millis(1))
+                    .unwrap();
+                assert_eq!(store.gate().unwrap(), Gate::default());
+                assert_eq!(store.registration().unwrap(), None);
+                assert_eq!(store.sync().unwrap(), SyncState::default());
+                let now = Time::from_millis(5);
+                assert_eq!(store.quota(now).unwrap().limit, None);
+                assert_eq!(store.since(now).unwrap(), Time::from_millis(0));
+            }
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        let (store, _) = Store::open(&path).unwrap();
+        let other = Store::open_read_only(&path).unwrap();
+        let sync = SyncState {
+            last_attempt: Some(Time::from_millis(5)),
+            consecutive_failures: 2,
+            ..SyncState::default()
+        };
+        store.set_sync(&sync).unwrap();
+        store.set_gate(&Gate::default()).unwrap();
+        assert_eq!(store.sync().unwrap(), sync);
+        let before = other.data_version().unwrap();
+        store.set_sync(&sync).unwrap();
+        store.set_gate(&Gate::default()).unwrap();
+        store.change_gate(&mut |_| {}).unwrap();
+        assert_eq!(other.data_version().unwrap(), before);
+        store.set_sync(&SyncState::default()).unwrap();
+        assert_ne!(other.data_version().unwrap(), before);
+    }
+
+    #[test]
+    fn two_processes_at_the_gate_lose_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        drop(Store::open(&path).unwrap());
+        let error = CallError::new(Call::Quota, Meaning::Unreachable, "no answer");
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let store = Store::open_for_command(&path).unwrap();
+                    for _ in 0..20 {
+                        let now = Time::from_millis(1);
+                        let mut note = |gate: &mut Gate| {
+                            gate.note(Call::Quota, Err(&error), key(), now, &mut |wait| wait);
+                        };
+                        store.change_gate(&mut note).unwrap();
+                    }
+                });
+            }
+        });
+        let store = Store::open_read_only(&path).unwrap();
+        assert_eq!(store.gate().unwrap().failures(), 40);
+    }
+}

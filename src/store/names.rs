@@ -255,8 +255,6 @@ fn begin_map(transaction: &Transaction<'_>, now: Time) -> Result<(), StoreError>
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use std::path::Path;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -264,7 +262,7 @@ mod tests {
     use crate::privacy::Detail;
 
     fn store() -> Store {
-        Store::open(Path::new("/nonexistent/x.db")).unwrap().0
+        Store::for_tests()
     }
 
     fn ids(store: &Store) -> Vec<String> {
@@ -333,6 +331,97 @@ mod tests {
             }
         }
         assert_eq!(ids(&store), ["job_003 a/one", "namespace_001 /a"]);
+    }
+
+    #[test]
+    fn what_is_newer_than_the_last_collection_gets_its_id_from_the_same_counter() {
+        let mut store = store();
+        let deployment = Kind::Workload(WorkloadKind::Deployment);
+        let now = Time::from_millis(5);
+        // A map that began here would hide the one to go on with.
+        assert_eq!(store.assign_id(deployment, "b", "web", now).unwrap(), None);
+        assert_eq!(store.identity().unwrap(), None);
+        let save = |store: &mut Store, names: &[(&str, &[&str])]| {
+            let inventory = inventory_of(names);
+            store
+                .save_inventory(&inventory, Time::from_millis(1))
+                .unwrap();
+        };
+        save(&mut store, &[("a", &["api"])]);
+        let mut assign = |kind, namespace, name| {
+            let id = store.assign_id(kind, namespace, name, now).unwrap();
+            assert_eq!(store.id_of(kind, namespace, name).unwrap(), id);
+            id.unwrap().to_string()
+        };
+        assert_eq!(assign(deployment, "a", "api"), "deployment_001");
+        assert_eq!(assign(deployment, "b", "web"), "deployment_002");
+        assert_eq!(assign(deployment, "b", "web"), "deployment_002");
+        assert_eq!(assign(Kind::Namespace, "", "b"), "namespace_002");
+        assert_eq!(assign(Kind::Namespace, "", "c"), "namespace_003");
+        save(&mut store, &[("a", &["x"]), ("b", &["web"]), ("d", &[])]);
+        assert_eq!(
+            ids(&store),
+            [
+                "deployment_001 a/api",
+                "deployment_002 b/web",
+                "deployment_003 a/x",
+                "namespace_001 /a",
+                "namespace_002 /b",
+                "namespace_003 /c",
+                "namespace_004 /d",
+            ]
+        );
+        let known = |text: &str| store.name_of(OpaqueId::parse(text).unwrap()).unwrap();
+        let web = known("deployment_002").unwrap();
+        assert_eq!(
+            (&*web.namespace, &*web.name, web.first_seen),
+            ("b", "web", now)
+        );
+        assert_eq!(known("deployment_004"), None);
+        assert_eq!(known("cronjob_001"), None);
+        assert_eq!(store.id_of(deployment, "c", "web").unwrap(), None);
+    }
+
+    #[test]
+    fn a_collection_and_a_command_give_no_id_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        let (mut agent, _) = Store::open(&path).unwrap();
+        let now = Time::from_millis(1);
+        agent.save_inventory(&inventory_of(&[]), now).unwrap();
+        std::thread::scope(|scope| {
+            for command in 0..2 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut store = Store::open_for_command(path).unwrap();
+                    for number in 0..15 {
+                        let kind = Kind::Workload(WorkloadKind::Deployment);
+                        // Some names are asked for by both, and some are collected.
+                        let name = format!("web-{}", number + 8 * command);
+                        store.assign_id(kind, "a", &name, now).unwrap();
+                    }
+                });
+            }
+            for number in 0..15 {
+                let name = format!("web-{}", number * 3);
+                agent
+                    .save_inventory(&inventory_of(&[("a", &[&name])]), now)
+                    .unwrap();
+            }
+        });
+        let all = ids(&agent);
+        let unique = |part: usize| {
+            let parts = all.iter().map(|line| line.split(' ').nth(part).unwrap());
+            parts.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        // 23 by the commands, the multiples of three from 24 to 42 besides, and the namespace.
+        assert_eq!(all.len(), 23 + 7 + 1);
+        assert_eq!((unique(0), unique(1)), (all.len(), all.len()));
+        assert_eq!(
+            all.first().unwrap().split(' ').next(),
+            Some("deployment_001")
+        );
+        assert!(all.iter().any(|line| line.starts_with("deployment_030 ")));
     }
 
     #[test]

@@ -332,6 +332,25 @@ mod tests {
         assert!(few <= 16 << 10 && many <= few, "{few} {many}");
     }
 
+    /// Stores another collection as soon as something is written.
+    struct Out<'a> {
+        out: Vec<u8>,
+        agent: &'a mut Store,
+    }
+
+    impl Write for Out<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.out.is_empty() {
+                save(self.agent, &[1], 3);
+            }
+            self.out.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn two_collections_are_never_mixed() {
         let dir = tempfile::tempdir().unwrap();
@@ -353,22 +372,6 @@ mod tests {
         }
 
         // A preview is of one collection, though another comes meanwhile.
-        struct Out<'a> {
-            out: Vec<u8>,
-            agent: &'a mut Store,
-        }
-        impl Write for Out<'_> {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                if self.out.is_empty() {
-                    save(self.agent, &[1], 3);
-                }
-                self.out.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let mut out = Out {
             out: Vec::new(),
             agent: &mut agent,
