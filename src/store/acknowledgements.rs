@@ -302,7 +302,10 @@ mod tests {
     fn nobody_sends_what_somebody_else_is_sending() {
         let mut store = with_insights(&["a"]);
         let state = InsightState::Acknowledged;
-        assert_eq!(store.lease_acknowledgement("a", time(9), time(9)).unwrap(), None);
+        assert_eq!(
+            store.lease_acknowledgement("a", time(9), time(9)).unwrap(),
+            None
+        );
         store.set_insight_state("a", state, time(5)).unwrap();
         let leased = store
             .lease_acknowledgement("a", time(9), time(100))
@@ -322,7 +325,10 @@ mod tests {
         assert_eq!(unsent(&store, 200).len(), 1);
         store.acknowledgement_done(&leased).unwrap();
         assert_eq!(unsent(&store, 200), []);
-        assert_eq!(store.lease_acknowledgement("a", time(9), time(9)).unwrap(), None);
+        assert_eq!(
+            store.lease_acknowledgement("a", time(9), time(9)).unwrap(),
+            None
+        );
     }
 
     #[test]

@@ -403,14 +403,21 @@ pub(super) fn forget_old(connection: &Connection, now: Time) -> rusqlite::Result
     Ok(())
 }
 
-/// Those the server has not answered in full, the oldest first.
+/// Those the server has not answered in full, the oldest first. Whether somebody is sending one just
+/// now, and how long to wait for the server, is not for another agent to know.
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<Analysis>, StoreError> {
     let select = [
         COLUMNS,
         " WHERE state IN ('queued', 'submitted') ORDER BY requested_at, request_id",
     ];
     let mut select = connection.prepare(&select.concat())?;
-    collect(select.query([])?)
+    let mut analyses = collect(select.query([])?)?;
+    for analysis in &mut analyses {
+        if analysis.reason != Some(Reason::QuotaExceeded) {
+            analysis.not_before = None;
+        }
+    }
+    Ok(analyses)
 }
 
 pub(super) fn insert(

@@ -169,6 +169,28 @@ pub(super) fn word(connection: &Connection) -> Result<Option<QuotaWord>, StoreEr
     document::read(connection, QUOTA)
 }
 
+/// The server's word as another agent is to know it: less what was submitted since, and the same
+/// all day while nothing happens, whenever it was told.
+pub(super) fn export(connection: &Connection) -> Result<Option<QuotaWord>, StoreError> {
+    let Some(word) = word(connection)? else {
+        return Ok(None);
+    };
+    let submitted: i64 = connection.query_row(
+        "SELECT count(*) FROM analysis WHERE charged = 1 AND submitted_at IS NOT NULL",
+        [],
+        |row| row.get(0),
+    )?;
+    let submitted = u64::try_from(submitted).unwrap_or(0);
+    let end = word.ends_at();
+    Ok(Some(QuotaWord {
+        limit: word.limit,
+        used: word.used.map(|used| used.saturating_add(submitted)),
+        remaining: word.remaining.map(|rest| rest.saturating_sub(submitted)),
+        resets_at: Some(end),
+        as_of: end.minus(DAY),
+    }))
+}
+
 pub(super) fn restore(connection: &Connection, word: &QuotaWord) -> Result<(), StoreError> {
     document::write(connection, QUOTA, word)
 }

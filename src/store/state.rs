@@ -63,7 +63,7 @@ impl Store {
             sent: acknowledgements::all(&self.connection, true)?,
             unsent: acknowledgements::all(&self.connection, false)?,
             analyses: analyses::unfinished(&self.connection)?,
-            quota: quota::word(&self.connection)?,
+            quota: quota::export(&self.connection)?,
         }))
     }
 
@@ -99,7 +99,9 @@ impl Store {
             }
         }
         for analysis in &state.analyses {
-            let charged = is_charged(analysis, state.quota.as_ref());
+            // What was submitted is in the word on the quota.
+            let charged = analysis.state == AnalysisState::Queued
+                && analysis.reason != Some(Reason::QuotaExceeded);
             analyses::insert(&transaction, analysis, charged)?;
         }
         if let Some(word) = &state.quota {
@@ -209,14 +211,6 @@ impl Store {
             raise.execute(params![kind.as_str(), last])?;
         }
         Ok(())
-    }
-}
-
-/// Whether an analysis has a share of the quota that the server's word does not tell.
-fn is_charged(analysis: &Analysis, word: Option<&QuotaWord>) -> bool {
-    match analysis.state {
-        AnalysisState::Queued => analysis.reason != Some(Reason::QuotaExceeded),
-        _ => analysis.submitted_at > word.map(|word| word.as_of),
     }
 }
 
@@ -436,7 +430,11 @@ mod tests {
                 new.unsent_acknowledgements(now, 99).unwrap(),
                 old.unsent_acknowledgements(now, 99).unwrap()
             );
-            prop_assert_eq!(new.due_analyses(now, 99).unwrap(), old.due_analyses(now, 99).unwrap());
+            let due = |store: &Store| -> Vec<Uuid> {
+                let due = store.due_analyses(now, 99).unwrap();
+                due.iter().map(|analysis| analysis.request_id).collect()
+            };
+            prop_assert_eq!(due(&new), due(&old));
             prop_assert_eq!(new.quota(now).unwrap().remaining, old.quota(now).unwrap().remaining);
 
             // Both see the same from here on, and give the same ids.
@@ -577,6 +575,48 @@ mod tests {
         store.import_state(&state).unwrap_err();
         assert_eq!(store.export_state().unwrap(), None);
         assert_eq!(names(&store), []);
+    }
+
+    /// It is written to the cluster whenever it is another.
+    #[test]
+    fn an_hour_in_which_nothing_happens_leaves_it_as_it_is() {
+        let mut store = Store::for_tests();
+        let hour = 60 * 60 * 1000;
+        let quota = |store: &mut Store, remaining, now| {
+            let answer = QuotaAnswer {
+                limit: Some(24),
+                remaining: Some(remaining),
+                ..QuotaAnswer::default()
+            };
+            store.set_quota(&answer, time(now)).unwrap();
+        };
+        happen(&mut store, &Event::Collect(vec![(1, vec![1])]), time(1));
+        happen(&mut store, &Event::Request(1), time(2));
+        quota(&mut store, 20, 3);
+        let queued = store.export_state().unwrap().unwrap();
+        assert_eq!(queued.analyses.len(), 1);
+
+        // It cannot be sent.
+        let id = queued.analyses[0].request_id;
+        let reason = Reason::ServerUnreachable;
+        store
+            .analysis_queued(id, reason, time(hour), "no answer")
+            .unwrap();
+        let waiting = store.export_state().unwrap().unwrap();
+        assert_eq!(waiting.analyses[0].reason, Some(reason));
+        store
+            .analysis_queued(id, reason, time(2 * hour), "no answer")
+            .unwrap();
+        happen(&mut store, &Event::Collect(vec![(1, vec![1])]), time(hour));
+        quota(&mut store, 20, hour);
+        assert_eq!(store.export_state().unwrap().unwrap(), waiting);
+
+        // It was, and the server has counted it when it is asked again.
+        store.analysis_submitted(id, time(hour + 1)).unwrap();
+        let submitted = store.export_state().unwrap().unwrap();
+        assert_eq!(submitted.quota.unwrap().remaining, Some(19));
+        quota(&mut store, 19, 2 * hour);
+        assert_eq!(store.export_state().unwrap().unwrap(), submitted);
     }
 
     /// 10,000 names are less than a MiB with their texts.
