@@ -174,7 +174,7 @@ mod tests {
     use crate::privacy::id::{ClusterIdentifier, Uuid};
     use crate::server::{CallError, Gate, Registration, ServerUrl};
     use crate::server::{InsightAnswer, InsightPage, InsightState, QuotaAnswer, ServerSettings};
-    use crate::store::{Admission, AnalysisState, NewAnalysis, Target};
+    use crate::store::{Admission, AnalysisState, Judged, NewAnalysis, Target};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -235,11 +235,14 @@ mod tests {
             }
             let state = InsightState::Acknowledged;
             let now = Time::now();
-            self.store.set_insight_state("ins_1", state, now).unwrap();
-            let lease = now.plus(LEASE);
-            let leased = self.store.lease_acknowledgement("ins_1", lease).unwrap();
+            let judged = self
+                .store
+                .judge_insight("ins_1", state, now, now.plus(LEASE));
+            let Some(Judged::Taken(taken)) = judged.unwrap() else {
+                unreachable!("it is news")
+            };
             let (link, cluster_id) = (&self.link, &self.cluster_id);
-            send_acknowledgement(&mut self.store, link, cluster_id, &leased.unwrap()).unwrap()
+            send_acknowledgement(&mut self.store, link, cluster_id, &taken).unwrap()
         }
 
         /// Asks for an analysis of the deployment, and then the server, whose answer is this.

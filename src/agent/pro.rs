@@ -489,8 +489,9 @@ fn send_waiting(link: &Link, store: &mut Store, outcome: &mut Outcome) -> Result
         if !link.may(store, Call::Acknowledge)? {
             break;
         }
-        let until = Time::now().plus(outbox::LEASE);
-        if let Some(taken) = store.lease_acknowledgement(&waiting.insight_id, until)? {
+        let now = Time::now();
+        let lease = now.plus(outbox::LEASE);
+        if let Some(taken) = store.lease_acknowledgement(&waiting.insight_id, now, lease)? {
             outbox::send_acknowledgement(store, link, &known.cluster_id, &taken)?;
             outcome.called = true;
         }

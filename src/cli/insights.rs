@@ -14,7 +14,7 @@ use crate::api_key::ApiKey;
 use crate::config::{Config, Env};
 use crate::outbox::{self, Sent};
 use crate::server::InsightState;
-use crate::store::{Insight, InsightFilter, Store, StoreError};
+use crate::store::{Acknowledgement, Insight, InsightFilter, Judged, Store, StoreError};
 use crate::time::Time;
 
 const COLUMNS: &[Column] = &[
@@ -186,10 +186,14 @@ fn judge(verdict: &Verdict<'_>, env: Env<'_>) -> Result<ExitCode, Failure> {
     let config = Config::new(&verdict.flags, env)?;
     let mut store = Store::open_for_command(&config.db)?;
     let key = pro::require(&config, &store)?;
-    let kept = store.set_insight_state(id, state, Time::now())?;
-    kept.ok_or_else(|| unknown(id))?;
-    // It is kept, whatever happens now: the agent goes on with it.
-    let synced = tell_server(&config, &mut store, key, id).unwrap_or(false);
+    let now = Time::now();
+    let judged = store.judge_insight(id, state, now, now.plus(outbox::LEASE))?;
+    let synced = match judged.ok_or_else(|| unknown(id))? {
+        Judged::Known => true,
+        // It is kept, whatever happens now: the agent goes on with it.
+        Judged::Taken(taken) => tell_server(&config, &mut store, key, &taken).unwrap_or(false),
+        Judged::Waiting => false,
+    };
     output::print(verdict.format, &Answer { id, state, synced })
 }
 
@@ -197,18 +201,15 @@ fn tell_server(
     config: &Config,
     store: &mut Store,
     key: ApiKey,
-    id: &str,
+    acknowledgement: &Acknowledgement,
 ) -> Result<bool, StoreError> {
-    let Ok((link, cluster_id)) = pro::link(config, store, key)? else {
-        return Ok(false);
-    };
-    let lease = Time::now().plus(outbox::LEASE);
-    let Some(acknowledgement) = store.lease_acknowledgement(id, lease)? else {
-        // It has been told already.
-        return Ok(true);
-    };
-    let sent = outbox::send_acknowledgement(store, &link, &cluster_id, &acknowledgement)?;
-    Ok(sent == Sent::Done)
+    if let Ok((link, cluster_id)) = pro::link(config, store, key)? {
+        let sent = outbox::send_acknowledgement(store, &link, &cluster_id, acknowledgement)?;
+        return Ok(sent == Sent::Done);
+    }
+    // Whoever can first, does.
+    store.acknowledgement_wait(acknowledgement, Time::now())?;
+    Ok(false)
 }
 
 fn unknown(id: &str) -> Failure {
