@@ -13,6 +13,9 @@ use rustls::ServerConfig;
 use crate::faults::FaultAction;
 use crate::http::{Conn, Head, HeadError};
 
+/// How long a connection to oneself may take.
+const WAKE: Duration = Duration::from_secs(1);
+
 /// How long a new connection may be silent, and an unfinished head may take.
 const HEAD_TIME: Duration = Duration::from_secs(32);
 /// How long a client that speaks the wrong protocol has for the rest of its head.
@@ -60,7 +63,9 @@ struct Listener {
     stop: Arc<AtomicBool>,
     open: Arc<Mutex<HashMap<u64, TcpStream>>>,
     address: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<TcpListener>>,
+    /// Keeps the port while nobody listens.
+    reserved: Option<(TcpStream, TcpStream)>,
 }
 
 impl Host {
@@ -103,9 +108,12 @@ impl Host {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Closes the listening socket and all connections at once, as a process does that is killed.
+    /// Closes the listening socket and all connections at once, as a process does that is killed. Nobody else is given
+    /// the port, so that it is there to listen on again.
     pub fn stop(&mut self) {
-        self.listener = None;
+        if let Some(listener) = &mut self.listener {
+            listener.stop();
+        }
     }
 
     /// Listens again on the same port.
@@ -140,7 +148,7 @@ impl Listener {
                 let mut number = 0;
                 for tcp in socket.incoming() {
                     if accept_stop.load(Ordering::Relaxed) {
-                        return;
+                        break;
                     }
                     let Ok(tcp) = tcp else { continue };
                     number += 1;
@@ -156,31 +164,41 @@ impl Listener {
                         lock(&open).remove(&number);
                     });
                 }
+                socket
             })?;
         Ok(Self {
             stop,
             open,
             address,
             thread: Some(thread),
+            reserved: None,
         })
     }
 
+    /// Keeps the port until this is dropped.
     fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        // The accepting thread sits in a blocking call: a connection wakes it.
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        if let Some(socket) = self.end() {
+            self.reserved = reserve(&socket);
+            drop(socket);
+            self.wait_for_connections();
         }
-        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
-        let _ = thread.join();
+    }
+
+    /// Accepts no more and breaks what was accepted.
+    fn end(&mut self) -> Option<TcpListener> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take()?;
+        // The accepting thread sits in a blocking call: a connection wakes it.
+        let _ = TcpStream::connect_timeout(&loopback(self.address), WAKE);
+        let socket = thread.join().ok()?;
         for tcp in lock(&self.open).values() {
             let _ = tcp.shutdown(Shutdown::Both);
         }
-        // Connections on their way out let their sockets go, so that the port is free.
+        Some(socket)
+    }
+
+    /// Connections on their way out let their sockets go, so that the port is free.
+    fn wait_for_connections(&self) {
         for _ in 0..200 {
             if lock(&self.open).is_empty() {
                 return;
@@ -192,8 +210,32 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop();
+        if let Some(socket) = self.end() {
+            drop(socket);
+            self.wait_for_connections();
+        }
     }
+}
+
+/// A connection to oneself: a port that has one is not given to others who ask for any, and can still be listened on.
+fn reserve(socket: &TcpListener) -> Option<(TcpStream, TcpStream)> {
+    let client = TcpStream::connect_timeout(&loopback(socket.local_addr().ok()?), WAKE).ok()?;
+    let own = client.local_addr().ok()?;
+    loop {
+        // Others that come now are turned away.
+        let (server, peer) = socket.accept().ok()?;
+        if peer == own {
+            return Some((client, server));
+        }
+    }
+}
+
+/// Where one's own address can be connected to.
+fn loopback(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
