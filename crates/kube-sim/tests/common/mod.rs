@@ -51,7 +51,7 @@ impl Client {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let tcp = TcpStream::connect(sim.addr())?;
-        tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
+        tcp.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut stream = StreamOwned::new(connection, tcp);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
