@@ -114,9 +114,9 @@ impl ExecPlugin {
             Outcome::TooLarge => format!("printed more than {OUTPUT_LIMIT} bytes"),
             Outcome::TooLate => format!("was not done after {} s and was stopped", limit.as_secs()),
         };
-        // The line comes from another thread, which may be a moment behind.
+        // The line comes from another thread, which may be a moment behind, and more on a busy machine.
         let stderr = stderr
-            .recv_timeout(Duration::from_millis(200))
+            .recv_timeout(Duration::from_secs(2))
             .unwrap_or_default();
         Err(ConfigError::ExecFailed {
             command: self.command.clone(),
@@ -365,6 +365,8 @@ mod tests {
     #[test]
     fn failures() {
         let second = Duration::from_secs(1);
+        // For a shell to start in and say something.
+        let a_while = Duration::from_secs(5);
         for (script, limit, expected) in [
             (
                 "printf 'no\\033[1m login\\nmore' >&2; exit 3",
@@ -373,9 +375,9 @@ mod tests {
             ),
             ("exit 1", TIME_LIMIT, "failed (exit status: 1)"),
             (
-                "echo wait >&2; exec sleep 30",
-                second,
-                "was not done after 1 s and was stopped: wait",
+                "echo wait >&2; exec sleep 60",
+                a_while,
+                "was not done after 5 s and was stopped: wait",
             ),
             // The pipe stays open after the shell itself was killed.
             (
