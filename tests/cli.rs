@@ -201,7 +201,7 @@ fn a_flag_wins_over_its_variable_and_empty_is_not_given() {
         let output = home.run(&["query", "status"]);
         output.status.success().then_some(())
     });
-    assert!(agent.log().contains("in namespace default"));
+    agent.wait_for_log("in namespace default");
 
     let output = home
         .command(&["query", "status", "--namespace=by-flag"])
