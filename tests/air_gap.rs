@@ -95,7 +95,6 @@ fn proxies_in_the_environment_are_not_for_the_api_server() {
         }
     });
     let home = Home::new();
-    std::fs::write(home.path("apiKey"), "kdy_some_key").unwrap();
     let mut command = home.command(&["run", "--status-interval", "10s"]);
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
         command.env(name, format!("http://{address}"));

@@ -89,7 +89,7 @@ fn leaves_during_a_hanging_collection() {
     for (fault, under_way) in [
         (hang("/api/v1/nodes"), "/version"),
         (pods, "/api/v1/pods"),
-        (namespaces, "/api/v1/namespaces"),
+        (namespaces, "/api/v1/namespaces/kube-system"),
     ] {
         in_time(|| {
             let home = Home::new();

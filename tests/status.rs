@@ -225,19 +225,25 @@ fn a_database_without_its_tables_is_rebuilt() {
 }
 
 #[test]
-fn an_api_key_that_appears_is_seen_by_the_next_beat() {
+fn an_api_key_that_appears_is_seen_and_a_server_that_is_not_there_is_told() {
     let home = Home::new();
     let _agent = home.start_and_collect(&[]);
     std::fs::write(home.path("apiKey"), "kdy_prod_abcdefgh\n").unwrap();
-    let status = home.wait_for_status("knows the key", |status| status["apiKeyConfigured"] == true);
-    assert_eq!(status["health"], "degraded");
+    let status = home.wait_for_status("tells of the server", |status| {
+        let error = status["error"].as_str();
+        error.is_some_and(|error| error.starts_with("kube9-server unreachable: "))
+    });
     assert_eq!(
-        status["error"],
-        "API key configured, but this version of the agent is free tier only"
+        (&status["health"], &status["apiKeyConfigured"]),
+        (&json!("degraded"), &json!(true))
     );
     assert_eq!(
         (&status["mode"], &status["tier"]),
-        (&json!("operated"), &json!("free"))
+        (&json!("enabled"), &json!("pro"))
+    );
+    assert_eq!(
+        (&status["registered"], &status["sync"]["lastSuccess"]),
+        (&json!(false), &json!(null))
     );
     let answer = home.query("status");
     assert_eq!(

@@ -187,6 +187,8 @@ impl Home {
             .env("KUBE9_DB", self.db())
             .env("KUBE9_SYNC_INTERVAL", quiet_interval(&self.cluster()))
             .env("POD_NAMESPACE", NAMESPACE)
+            // Nobody is there: with a key the agent must not look for a server out in the world.
+            .env("KUBE9_SERVER_URL", "https://127.0.0.1:9")
             .envs(&*self.environment.lock().unwrap())
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
