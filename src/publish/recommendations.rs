@@ -137,13 +137,20 @@ impl Documents {
             push(&mut self.items, &no_findings());
         }
         let end = format!("],\"truncated\":{truncated}}}");
-        let mut panel = "{\"items\":[".to_owned();
-        panel += self.items.trim_end_matches(',');
+        // In place: a copy of half a MiB would be a tenth of the agent.
+        let Self {
+            items: mut panel,
+            entries,
+            mut insights,
+            ..
+        } = self;
+        panel.pop();
+        panel.insert_str(0, "{\"items\":[");
         panel += "],\"insights\":[";
-        panel += self.entries.trim_end_matches(',');
+        panel += entries.trim_end_matches(',');
         panel += &end;
-        let mut insights = "{\"insights\":[".to_owned();
-        insights += self.insights.trim_end_matches(',');
+        insights.pop();
+        insights.insert_str(0, "{\"insights\":[");
         insights += &end;
         Recommendations {
             panel,
