@@ -10,6 +10,8 @@ mod error;
 mod gate;
 mod no_proxy;
 mod settings;
+#[cfg(test)]
+mod tests;
 pub(crate) mod text;
 mod types;
 

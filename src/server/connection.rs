@@ -17,13 +17,17 @@ use super::settings::ServerSettings;
 /// One TLS record is at most 16 KiB.
 const BUFFER: usize = 16 << 10;
 
+/// Servers close idle connections after five seconds and more; one that is used in that very
+/// moment is lost with its call.
+const MAX_IDLE: Duration = Duration::from_secs(4);
+
 /// Of an answer's header this much is read.
 const MAX_HEADER: usize = 16 << 10;
 
 const USER_AGENT: &str = concat!("kube9-operator/", env!("CARGO_PKG_VERSION"));
 
 /// When the call under way must be over, whatever drips in meanwhile. ureq's own limit of that
-/// kind would start a thread for every name lookup.
+/// kind would start a thread for every name lookup. Making a connection has a limit of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Deadline(Arc<Mutex<Instant>>);
 
@@ -215,6 +219,7 @@ fn agent(
         .max_response_header_size(MAX_HEADER)
         .input_buffer_size(BUFFER)
         .output_buffer_size(BUFFER)
+        .max_idle_age(MAX_IDLE)
         .max_idle_connections(1)
         .build();
     let connector = kube_client_lite::connector().chain(deadline);

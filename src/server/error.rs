@@ -110,3 +110,44 @@ impl fmt::Display for CallError {
 }
 
 impl std::error::Error for CallError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_short_line() {
+        let long = format!("a\n\u{1b}[2Jb\u{202e} {}", "x".repeat(1000));
+        let error = CallError::new(Call::Push, Meaning::Unreachable, &long);
+        assert_eq!(error.detail.chars().count(), MAX_DETAIL);
+        let message = error.to_string();
+        assert!(
+            message.starts_with("kube9-server unreachable: a [2Jb xxx"),
+            "{message}"
+        );
+        assert!(message.ends_with("x..."), "{message}");
+    }
+
+    #[test]
+    fn errors_begin_as_statuses_do() {
+        for (meaning, expected) in [
+            (
+                Meaning::Final { code: 404 },
+                "kube9-server does not accept push: why",
+            ),
+            (
+                Meaning::Limited { wait: None },
+                "kube9-server asks for patience with push: why",
+            ),
+            (Meaning::Refused, "kube9-server refused push: why"),
+            (Meaning::Shutdown, "shutting down"),
+            (Meaning::TooLarge, "too large for kube9-server: push: why"),
+            (Meaning::Unauthorized, "API key invalid: why"),
+            (Meaning::Unreachable, "kube9-server unreachable: why"),
+            (Meaning::Unsendable, "cannot push: why"),
+        ] {
+            let error = CallError::new(Call::Push, meaning, "why");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

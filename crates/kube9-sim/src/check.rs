@@ -9,13 +9,14 @@ use crate::json;
 use crate::shape;
 
 /// The headers there may be. Anything else could carry something out of the cluster.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "accept",
     "accept-encoding",
     "authorization",
     "connection",
     "content-length",
     "content-type",
+    "expect",
     "host",
     "idempotency-key",
     "user-agent",
