@@ -29,3 +29,14 @@ pub(crate) use fold::{inventory_of, inventory_of_jobs};
 pub(crate) use identity::identity;
 pub(crate) use inventory::{ClusterFigures, Inventory, Namespace, Workload, WorkloadKind};
 pub(crate) use signal::Signal;
+
+/// The way of an object into an inventory, for tests elsewhere.
+#[cfg(test)]
+pub(crate) mod way {
+    pub(crate) use super::fold::{Counted, Fold};
+    pub(crate) use super::inventory::KubernetesVersion;
+    pub(crate) use super::listing::{
+        CronJobs, Jobs, Kind, Listing, Names, Namespaces, NodeUsage, Nodes, PodUsage, Pods,
+        Workloads,
+    };
+}

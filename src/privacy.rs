@@ -5,6 +5,8 @@
 
 pub(crate) mod id;
 pub(crate) mod payload;
+#[cfg(test)]
+mod property;
 pub(crate) mod reveal;
 
 /// How much of a cluster is told.
