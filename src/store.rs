@@ -33,10 +33,9 @@ pub(crate) use analyses::{
     Admission, Analysis, AnalysisCounts, AnalysisState, NewAnalysis, Reason, Target,
 };
 pub(crate) use error::StoreError;
-pub(crate) use insights::{Insight, InsightCounts, InsightFilter, Resource, Saved};
+pub(crate) use insights::{Insight, InsightCounts, InsightFilter};
 pub(crate) use link::{Registration, SyncState};
-pub(crate) use names::{Identity, Known};
-pub(crate) use payload::Payload;
+pub(crate) use names::Identity;
 pub(crate) use problem::{Problem, ProblemKind};
 pub(crate) use quota::{Quota, QuotaWord, midnight_after};
 pub(crate) use state::{MapName, State};

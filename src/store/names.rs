@@ -68,11 +68,6 @@ impl Store {
         Ok(())
     }
 
-    /// Whom an id stands for.
-    pub(crate) fn name_of(&self, id: OpaqueId) -> Result<Option<Known>, StoreError> {
-        Ok(Lookup::new(&self.connection)?.find(id)?)
-    }
-
     /// Under which id something is known; its namespace is empty for a namespace.
     pub(crate) fn id_of(
         &self,
@@ -371,7 +366,8 @@ mod tests {
                 "namespace_004 /d",
             ]
         );
-        let known = |text: &str| store.name_of(OpaqueId::parse(text).unwrap()).unwrap();
+        let mut lookup = Lookup::new(&store.connection).unwrap();
+        let mut known = |text: &str| lookup.find(OpaqueId::parse(text).unwrap()).unwrap();
         let web = known("deployment_002").unwrap();
         assert_eq!(
             (&*web.namespace, &*web.name, web.first_seen),
