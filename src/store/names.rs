@@ -68,6 +68,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whom an id stands for.
+    #[cfg(test)]
+    pub(crate) fn name_of(&self, id: OpaqueId) -> Result<Option<Known>, StoreError> {
+        Ok(Lookup::new(&self.connection)?.find(id)?)
+    }
+
     /// Under which id something is known; its namespace is empty for a namespace.
     pub(crate) fn id_of(
         &self,
