@@ -464,6 +464,33 @@ mod tests {
     }
 
     #[test]
+    fn a_command_makes_no_database_and_migrates_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kube9.db");
+        assert!(matches!(
+            Store::open_for_command(&path),
+            Err(StoreError::Missing { .. })
+        ));
+        assert!(!path.exists());
+        let (agent, _) = Store::open(&path).unwrap();
+        let command = Store::open_for_command(&path).unwrap();
+        let before = agent.data_version().unwrap();
+        command.record_failure().unwrap();
+        drop(command);
+        assert_ne!(agent.data_version().unwrap(), before);
+        assert_eq!(agent.stats().unwrap().total_failure_count, 1);
+        agent
+            .connection
+            .execute_batch("PRAGMA user_version = 1")
+            .unwrap();
+        assert!(matches!(
+            Store::open_for_command(&path),
+            Err(StoreError::OtherVersion { found: 1, .. })
+        ));
+        assert_eq!(agent.schema_version().unwrap(), 1);
+    }
+
+    #[test]
     fn a_locked_database_is_not_called_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kube9.db");
@@ -474,6 +501,7 @@ mod tests {
             .unwrap();
         for error in [
             Store::open_read_only(&path).err().unwrap(),
+            Store::open_for_command(&path).err().unwrap(),
             Store::open_file(&path).err().unwrap(),
         ] {
             assert!(!error.is_damage(), "{error}");
