@@ -781,6 +781,43 @@ fn a_key_that_the_server_rejects_is_free_tier() {
 }
 
 #[test]
+fn what_was_asked_for_survives_the_pod_and_its_volume_at_once() {
+    let (mut pro, agent) = with_insights();
+    let fresh = "/apis/apps/v1/namespaces/production/deployments/fresh";
+    let metadata = json!({"name": "fresh", "namespace": "production"});
+    let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata});
+    pro.sim.insert(fresh, object);
+    let submitted = pro.ask(&["analyze", "deploy/fresh", "-n", "production"]);
+    assert_eq!(submitted["state"], "submitted");
+    let told = pro.server.analyses().pop().unwrap().resource_id;
+    pro.server.shutdown_listener();
+    assert_eq!(
+        pro.ask(&["insights", "ack", "ins_critical"])["synced"],
+        false
+    );
+    let waiting = pro.ask(&["analyze", "ns/staging"]);
+    assert_eq!(waiting["state"], "queued");
+    support::signal(agent.id(), "KILL");
+    drop(agent);
+    for name in ["kube9.db", "kube9.db-wal", "kube9.db-shm"] {
+        drop(std::fs::remove_file(pro.path(name)));
+    }
+    pro.sim.remove(fresh);
+    pro.server.restart().unwrap();
+    let agent = pro.start(&[]);
+    let acknowledged = wait_for("the verdict", || pro.server.acknowledgements().pop());
+    assert_eq!(acknowledged.insight_id, "ins_critical");
+    let asked = wait_for("the analysis", || {
+        let mut analyses = pro.server.analyses();
+        analyses.retain(|analysis| waiting["requestId"] == analysis.request_id);
+        analyses.pop()
+    });
+    assert_eq!(asked.calls, 1);
+    assert_eq!(id_of(&pro, "deployment", "production", "fresh"), told);
+    pro.assert_well_behaved(&agent);
+}
+
+#[test]
 fn a_command_does_not_hang_with_the_server() {
     let (pro, _agent) = with_insights();
     let hang = FaultAction::HangBeforeHeader(Duration::from_secs(3600));

@@ -1,10 +1,8 @@
 //! Analyses on demand.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use kube_client_lite::config::Timeouts;
-use kube_client_lite::{Error, KubeconfigOptions, RetryPolicy};
+use kube_client_lite::Error;
 use serde::Serialize;
 
 use super::args::{AnalysisMatter, Analyze, ListAnalyses};
@@ -14,7 +12,6 @@ use super::output::{self, Format, Rows};
 use super::pro;
 use super::query::Pagination;
 use super::resource::{Typed, Wanted};
-use crate::agent;
 use crate::api_key::ApiKey;
 use crate::cluster::{self, Found, Named};
 use crate::config::{Config, Env};
@@ -32,13 +29,6 @@ const COLUMNS: &[Column] = &[
     Column::wrapped("MESSAGE"),
     Column::new("REQUEST ID"),
 ];
-
-/// A person waits; when the cluster API is slower than this, what was read last decides.
-const OF_A_LOOK: Timeouts = Timeouts {
-    connect: Duration::from_secs(3),
-    read: Duration::from_secs(3),
-    answer: Duration::from_secs(5),
-};
 
 pub(super) fn analyze(question: &Analyze, env: Env<'_>) -> Result<ExitCode, Failure> {
     let config = Config::new(&question.flags(), env)?;
@@ -76,6 +66,9 @@ pub(super) fn analyze(question: &Analyze, env: Env<'_>) -> Result<ExitCode, Fail
             submit(&config, &mut store, key, &analysis, !question.no_queue)?
         }
     };
+    if analysis.state == AnalysisState::Queued {
+        pro::keep(&config, &store);
+    }
     if question.format == Format::Table {
         return Ok(output::answer(&page(
             &analysis,
@@ -129,7 +122,19 @@ fn send(
     analysis: &Analysis,
 ) -> Result<Sent, StoreError> {
     match pro::link(config, store, key)? {
-        Ok((link, cluster_id)) => outbox::send_analysis(store, &link, &cluster_id, analysis),
+        Ok((link, cluster_id)) => {
+            let Target {
+                kind,
+                namespace,
+                name,
+            } = &analysis.resource;
+            if store.id_of(*kind, namespace, name)?.is_none() {
+                store.assign_id(*kind, namespace, name, Time::now())?;
+                // What the server has heard of must not stand for something else one day.
+                pro::keep(config, store);
+            }
+            outbox::send_analysis(store, &link, &cluster_id, analysis)
+        }
         Err(why) => {
             let reason = Reason::ServerUnreachable;
             store.analysis_queued(analysis.request_id, reason, Time::now(), &why)?;
@@ -173,11 +178,7 @@ fn locate(config: &Config, store: &Store, wanted: &Wanted) -> Result<Target, Fai
 }
 
 fn look_up(config: &Config, wanted: &Wanted) -> Result<Found, Error> {
-    let options = KubeconfigOptions {
-        path: config.kubeconfig.clone(),
-        context: config.context.clone(),
-    };
-    let client = agent::client(&options, OF_A_LOOK)?.with_retry(RetryPolicy::NEVER);
+    let client = pro::client(config)?;
     cluster::find(&client, wanted.kind, &wanted.namespace, &wanted.name)
 }
 

@@ -194,6 +194,9 @@ fn judge(verdict: &Verdict<'_>, env: Env<'_>) -> Result<ExitCode, Failure> {
         Judged::Taken(taken) => tell_server(&config, &mut store, key, &taken).unwrap_or(false),
         Judged::Waiting => false,
     };
+    if !synced {
+        pro::keep(&config, &store);
+    }
     output::print(verdict.format, &Answer { id, state, synced })
 }
 
