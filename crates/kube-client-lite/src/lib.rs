@@ -12,6 +12,8 @@
 //! - The caller brings `serde` views of the objects with the fields it needs.
 //! - [`Error`] carries the server's `Status`, the verb and the path.
 //! - [`Shutdown`] frees blocked calls from another thread.
+//! - [`connector`], [`parse_retry_after`], [`TransportKind::explain`] and [`config::Ca::load`] are
+//!   for another HTTPS client in the same program, which then needs no second copy of them.
 //!
 //! Every read has a limit and a timeout. 429 and `Retry-After` are honoured ([`RetryPolicy`]).
 //! Proxies in the environment are never used.

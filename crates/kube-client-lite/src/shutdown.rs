@@ -4,8 +4,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many generations of connections may be in use at once: after a rotated CA the calls under
-/// way still run on the one before.
-const GENERATIONS: usize = 2;
+/// way still run on the one before, and two clients may share a handle.
+const GENERATIONS: usize = 4;
 
 /// Ends a [`Client`](crate::Client) from another thread.
 ///
@@ -73,8 +73,8 @@ impl Shutdown {
         false
     }
 
-    /// Takes charge of a new agent and gives it a number. The oldest beyond two is ended: whatever still runs on it
-    /// has outlived two rotations of certificates. Clients do this by themselves.
+    /// Takes charge of a new agent and gives it a number. The oldest beyond four is ended: whatever still runs on it
+    /// has outlived two rotations of certificates and more. Clients do this by themselves.
     #[must_use]
     pub fn register(&self, agent: &ureq::Agent) -> u64 {
         let (number, retired) = {
