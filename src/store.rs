@@ -173,14 +173,18 @@ impl Store {
         let version = store
             .schema_version()
             .map_err(|error| error.on_opening(path))?;
-        if version != migrations::LATEST {
-            return Err(StoreError::OtherVersion {
+        match version {
+            migrations::LATEST => Ok(store),
+            // The agent is just making it.
+            0 => Err(StoreError::Missing {
                 path: path.to_owned(),
-                found: version,
+            }),
+            found => Err(StoreError::OtherVersion {
+                path: path.to_owned(),
+                found,
                 known: migrations::LATEST,
-            });
+            }),
         }
-        Ok(store)
     }
 
     fn open_file(path: &Path) -> Result<Self, StoreError> {

@@ -435,10 +435,11 @@ impl Pro {
         store: &mut Store,
         outcome: &mut Outcome,
     ) -> Result<Step, StoreError> {
+        let asked = Time::now();
         let called = link.call(store, Call::Quota, Server::quota)?;
         let (step, quota) = self.judge(called, outcome);
         if let Some(quota) = quota {
-            store.set_quota(&quota, Time::now())?;
+            store.set_quota(&quota, asked)?;
         }
         Ok(step)
     }

@@ -375,7 +375,9 @@ impl Worker {
 
     /// The cluster's place in the interval.
     fn schedule(&mut self) -> Schedule {
-        self.identify();
+        if let Err(error) = self.identify() {
+            log::debug!("the cluster's identity is not known yet: {error}");
+        }
         let place = self
             .identity
             .as_ref()
@@ -384,14 +386,11 @@ impl Worker {
     }
 
     /// Asks what tells this cluster from others, until it is known.
-    fn identify(&mut self) {
-        if self.identity.is_some() {
-            return;
+    fn identify(&mut self) -> Result<(), Error> {
+        if self.identity.is_none() {
+            self.identity = Some(cluster::identity(&self.client)?);
         }
-        match cluster::identity(&self.client) {
-            Ok(identity) => self.identity = Some(identity),
-            Err(error) => log::debug!("the cluster's identity is not known yet: {error}"),
-        }
+        Ok(())
     }
 
     /// Collects once. How long to wait for the next time.
@@ -428,7 +427,12 @@ impl Worker {
 
     /// Before the first collection of a new database: names keep the ids they had in the one before.
     fn restore(&mut self) -> Result<(), Error> {
-        self.identify();
+        if let Err(error) = self.identify()
+            && !error.is_forbidden()
+        {
+            // Whether what is left there is of this cluster could not be told.
+            return Err(error);
+        }
         let identity = self.identity.clone();
         match self
             .papers

@@ -126,15 +126,18 @@ const STEPS: &[&str] = &[
 #[allow(clippy::cast_possible_truncation)] // a handful of steps
 pub(crate) const LATEST: u32 = STEPS.len() as u32;
 
-/// Brings a database from version `found` to [`LATEST`], each step in its own transaction.
+/// Brings a database from version `found` to [`LATEST`], all at once: a query beside it sees the
+/// one or the other.
 pub(crate) fn run(connection: &mut Connection, found: u32) -> rusqlite::Result<()> {
-    for (version, step) in (1..=LATEST).zip(STEPS).skip(found as usize) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
+    if found == LATEST {
+        return Ok(());
     }
-    Ok(())
+    let transaction = connection.transaction()?;
+    for step in STEPS.iter().skip(found as usize) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", LATEST)?;
+    transaction.commit()
 }
 
 #[cfg(test)]
