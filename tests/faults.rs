@@ -405,11 +405,12 @@ fn a_rotated_token_is_taken_from_its_file() {
     home.use_files_for_credentials();
     let agent = home.start_and_collect(&[]);
     // Its last request: one under way would still have the old token. So would a beat, of which the next is far.
+    let last = support::config_map_path(support::RECOMMENDATIONS);
     wait_for("the worker rests", || {
         let requests = home.sim.requests();
         requests
             .iter()
-            .any(|request| request.path.ends_with("/kube-system"))
+            .any(|request| request.path == last)
             .then_some(())
     });
     home.wait_for_beat();

@@ -147,7 +147,7 @@ fn what_may_not_be_listed_is_told_and_survives_a_restart() {
     ];
     let rules = vec![
         PolicyRule::new("*", &all, &["get", "list"]),
-        PolicyRule::new("", &["configmaps"], &["create", "get", "patch"]),
+        PolicyRule::new("", &["configmaps"], &["create", "delete", "get", "patch"]),
     ];
     home.sim.set_rbac(Rbac::Rules(rules));
     let mut agent = home.start(&[]);
