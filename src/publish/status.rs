@@ -275,7 +275,7 @@ const fn health_of(kind: ProblemKind) -> Health {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::server::{Call, CallError, Meaning};
