@@ -19,7 +19,7 @@ use crate::outbox;
 use crate::privacy::Detail;
 use crate::privacy::id::{ClusterId, ClusterIdentifier};
 use crate::server::{self, Call, CallError, Gate, Meaning, Server};
-use crate::store::{Admission, AnalysisState, Registration, Store, StoreError};
+use crate::store::{Admission, AnalysisState, Reason, Registration, Store, StoreError};
 use crate::time::Time;
 
 /// Agents that start together (a node pool that comes back) come to the server spread over this.
@@ -245,8 +245,53 @@ impl Pro {
             store.set_sync(&sync)?;
         }
         if step != Step::Away {
-            send_waiting(link, store, outcome)?;
+            self.send_waiting(link, store, outcome)?;
             self.look_for_results(link, store, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what users asked for and no command could send itself.
+    fn send_waiting(
+        &self,
+        link: &Link,
+        store: &mut Store,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let Some(known) = registration(store, link.key)? else {
+            return Ok(());
+        };
+        for waiting in store.unsent_acknowledgements(Time::now(), BATCH)? {
+            if !link.may(store, Call::Acknowledge)? {
+                break;
+            }
+            let now = Time::now();
+            let lease = now.plus(outbox::LEASE);
+            if let Some(taken) = store.lease_acknowledgement(&waiting.insight_id, now, lease)? {
+                outbox::send_acknowledgement(store, link, &known.cluster_id, &taken)?;
+                outcome.called = true;
+            }
+        }
+        for waiting in store.due_analyses(Time::now(), BATCH)? {
+            let home = waiting.resource.home();
+            if self.config.exclude_namespaces.contains(home) {
+                // Since it was asked for, or the command did not know.
+                let why = format!("namespace {home} is left out: nothing about it is sent");
+                store.analysis_failed(waiting.request_id, Reason::Rejected, &why)?;
+                outcome.called = true;
+                continue;
+            }
+            if !link.may(store, Call::Analyze)? {
+                break;
+            }
+            match store.take_analysis(waiting.request_id, Time::now())? {
+                Some(Admission::Submit(taken)) => {
+                    outbox::send_analysis(store, link, &known.cluster_id, &taken)?;
+                    outcome.called = true;
+                }
+                Some(Admission::Queued(_) | Admission::Refused { .. }) => outcome.called = true,
+                None => {}
+            }
         }
         Ok(())
     }
@@ -479,38 +524,6 @@ impl Pro {
         };
         (step, None)
     }
-}
-
-/// Sends what users asked for and no command could send itself.
-fn send_waiting(link: &Link, store: &mut Store, outcome: &mut Outcome) -> Result<(), StoreError> {
-    let Some(known) = registration(store, link.key)? else {
-        return Ok(());
-    };
-    for waiting in store.unsent_acknowledgements(Time::now(), BATCH)? {
-        if !link.may(store, Call::Acknowledge)? {
-            break;
-        }
-        let now = Time::now();
-        let lease = now.plus(outbox::LEASE);
-        if let Some(taken) = store.lease_acknowledgement(&waiting.insight_id, now, lease)? {
-            outbox::send_acknowledgement(store, link, &known.cluster_id, &taken)?;
-            outcome.called = true;
-        }
-    }
-    for waiting in store.due_analyses(Time::now(), BATCH)? {
-        if !link.may(store, Call::Analyze)? {
-            break;
-        }
-        match store.take_analysis(waiting.request_id, Time::now())? {
-            Some(Admission::Submit(taken)) => {
-                outbox::send_analysis(store, link, &known.cluster_id, &taken)?;
-                outcome.called = true;
-            }
-            Some(Admission::Queued(_) | Admission::Refused { .. }) => outcome.called = true,
-            None => {}
-        }
-    }
-    Ok(())
 }
 
 fn push(link: &Link, store: &Store, detail: Detail) -> Result<Called<()>, StoreError> {

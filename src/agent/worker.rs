@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use kube_client_lite::{Client, Error, RetryPolicy};
-use ring::digest;
 
 use super::beat::Nudge;
 use super::explained;
@@ -18,14 +17,10 @@ use super::state::State;
 use crate::backoff::{Backoff, jitter, paced};
 use crate::cluster::{self, CollectOptions, Collected};
 use crate::config::Config;
-use crate::json;
 use crate::publish::dashboard;
 use crate::publish::status::ProFacts;
 use crate::store::{Opened, ProblemKind, Store, StoreError};
 use crate::time::Time;
-
-/// The document that tells whether other namespaces were left out of the inventory before.
-const EXCLUDED: &str = "excluded-namespaces";
 
 const DASHBOARD_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
@@ -258,8 +253,7 @@ impl Worker {
     /// Does what is due with the server. Whether anything came of it.
     fn talk_to_server(&mut self) -> bool {
         // Namespaces that are left out from now on are in the inventory until the next collection.
-        let excluded = self.store.document(EXCLUDED).ok().flatten();
-        let may_push = excluded.as_ref() == Some(&self.exclusions());
+        let may_push = self.has_exclusions();
         let identity = self.identity.clone();
         let outcome = match self
             .pro
@@ -343,9 +337,7 @@ impl Worker {
             .stats()
             .ok()
             .and_then(|stats| stats.last_success_time);
-        let excluded = self.store.document(EXCLUDED).ok().flatten();
-        let other_exclusions = excluded.is_some_and(|before| before != self.exclusions());
-        if self.inherited || other_exclusions || schedule.is_overdue(last, now) {
+        if self.inherited || !self.has_exclusions() || schedule.is_overdue(last, now) {
             return Instant::now();
         }
         Instant::now() + self.next_turn()
@@ -366,11 +358,9 @@ impl Worker {
             .is_some_and(|turn| schedule.is_missed(turn, Time::now()))
     }
 
-    /// A fingerprint of the namespaces left out: their names have no business in the database.
-    fn exclusions(&self) -> String {
-        let names = json::to_string(&self.excluded);
-        let hash = digest::digest(&digest::SHA256, names.as_bytes());
-        json::to_string(&hash.as_ref())
+    /// Whether the kept inventory leaves out what it should.
+    fn has_exclusions(&self) -> bool {
+        self.store.has_exclusions(&self.excluded).unwrap_or(false)
     }
 
     /// The cluster's place in the interval.
@@ -458,11 +448,10 @@ impl Worker {
         {
             log::warn!("{message}");
         }
-        let exclusions = self.exclusions();
         let saved = self
             .store
             .save_inventory(&collected.inventory, now)
-            .and_then(|()| self.store.put_document(EXCLUDED, &exclusions, now));
+            .and_then(|()| self.store.set_exclusions(&self.excluded, now));
         match saved {
             Ok(()) => {
                 self.note(ProblemKind::Database, None);

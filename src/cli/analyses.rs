@@ -121,26 +121,29 @@ fn send(
     key: ApiKey,
     analysis: &Analysis,
 ) -> Result<Sent, StoreError> {
-    match pro::link(config, store, key)? {
+    let target = &analysis.resource;
+    let why = match pro::link(config, store, key)? {
+        // It may be left out by a flag that this command was not given: the agent knows.
+        Ok(_)
+            if !store.has_exclusions(&config.exclude_namespaces)?
+                && !store.has_resource(Kind::Namespace, "", target.home())? =>
+        {
+            format!("the agent has not read namespace {}", target.home())
+        }
         Ok((link, cluster_id)) => {
-            let Target {
-                kind,
-                namespace,
-                name,
-            } = &analysis.resource;
-            if store.id_of(*kind, namespace, name)?.is_none() {
-                store.assign_id(*kind, namespace, name, Time::now())?;
+            let (kind, namespace, name) = (target.kind, &target.namespace, &target.name);
+            if store.id_of(kind, namespace, name)?.is_none() {
+                store.assign_id(kind, namespace, name, Time::now())?;
                 // What the server has heard of must not stand for something else one day.
                 pro::keep(config, store);
             }
-            outbox::send_analysis(store, &link, &cluster_id, analysis)
+            return outbox::send_analysis(store, &link, &cluster_id, analysis);
         }
-        Err(why) => {
-            let reason = Reason::ServerUnreachable;
-            store.analysis_queued(analysis.request_id, reason, Time::now(), &why)?;
-            Ok(Sent::Waiting(why))
-        }
-    }
+        Err(why) => why,
+    };
+    let reason = Reason::ServerUnreachable;
+    store.analysis_queued(analysis.request_id, reason, Time::now(), &why)?;
+    Ok(Sent::Waiting(why))
 }
 
 /// What is to be analysed, if it is there: as the cluster API says, or when that does not answer, as

@@ -315,6 +315,16 @@ impl Analysis {
     }
 }
 
+impl Target {
+    /// The namespace that it is or is in.
+    pub(crate) fn home(&self) -> &str {
+        match self.kind {
+            Kind::Namespace => &self.name,
+            Kind::Workload(_) => &self.namespace,
+        }
+    }
+}
+
 /// As insights name what they affect.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

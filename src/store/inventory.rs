@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use ring::digest;
 use rusqlite::{Transaction, params};
 
 use super::{Store, StoreError, document, names};
@@ -9,6 +12,9 @@ use crate::time::Time;
 
 /// The document that holds the figures of the cluster as a whole.
 pub(super) const CLUSTER: &str = "inventory-cluster";
+
+/// The document that tells which namespaces the kept inventory leaves out.
+const EXCLUDED: &str = "excluded-namespaces";
 
 impl Store {
     /// Replaces the kept inventory by a newer one and counts the success, all or nothing.
@@ -41,6 +47,22 @@ impl Store {
         document::read(&self.connection, CLUSTER)
     }
 
+    /// Notes which namespaces the kept inventory leaves out: by a hash, for their names have no
+    /// business in the database.
+    pub(crate) fn set_exclusions(
+        &self,
+        namespaces: &BTreeSet<String>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.put_document(EXCLUDED, &fingerprint(namespaces), now)
+    }
+
+    /// Whether the kept inventory leaves out these namespaces and no others.
+    pub(crate) fn has_exclusions(&self, namespaces: &BTreeSet<String>) -> Result<bool, StoreError> {
+        let kept = self.document(EXCLUDED)?;
+        Ok(kept.is_some_and(|kept| kept == fingerprint(namespaces)))
+    }
+
     /// Whether the kept inventory has it; `namespace` is empty for a namespace.
     pub(crate) fn has_resource(
         &self,
@@ -63,6 +85,11 @@ impl Store {
         };
         Ok(found)
     }
+}
+
+fn fingerprint(namespaces: &BTreeSet<String>) -> String {
+    let names = json::to_string(namespaces);
+    json::to_string(&digest::digest(&digest::SHA256, names.as_bytes()).as_ref())
 }
 
 fn upsert_namespaces(transaction: &Transaction<'_>, inventory: &Inventory) -> rusqlite::Result<()> {
