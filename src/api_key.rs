@@ -140,17 +140,6 @@ pub(crate) fn read(path: &Path) -> Result<Option<ApiKey>, KeyError> {
         .ok_or_else(|| KeyError::NotVisible { path: path_buf() })
 }
 
-/// Whether there is a key that can be used.
-pub(crate) fn is_configured(path: &Path) -> bool {
-    match read(path) {
-        Ok(key) => key.is_some(),
-        Err(error) => {
-            log::warn!("{error}");
-            false
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -170,7 +159,6 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let key = read(&path).unwrap();
             assert_eq!(key.as_ref().map(ApiKey::expose), expected, "{content:?}");
-            assert_eq!(is_configured(&path), expected.is_some());
         }
     }
 
@@ -190,7 +178,6 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let message = read(&path).unwrap_err().to_string();
             assert!(message.starts_with("API key file /"), "{message}");
-            assert!(!is_configured(&path));
         }
         assert!(read(dir.path()).is_err());
     }

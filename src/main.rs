@@ -1,6 +1,5 @@
 //! `kube9-operator`: a small synchronous Kubernetes agent, and the commands that ask it things.
 #![forbid(unsafe_code)]
-#![allow(dead_code, unused_imports)] // until the parts of Pro have met
 
 mod agent;
 mod api_key;

@@ -109,6 +109,7 @@ impl Server {
     }
 
     /// The handle that frees a blocked call from another thread, and ends all calls for good.
+    #[cfg(test)]
     pub(crate) fn shutdown_handle(&self) -> Shutdown {
         self.shutdown.clone()
     }

@@ -54,6 +54,7 @@ pub(crate) enum Meaning {
 }
 
 impl Call {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::Register,
         Self::Push,

@@ -131,6 +131,7 @@ impl Gate {
     }
 
     /// Calls without a usable answer, in a row.
+    #[cfg(test)]
     pub(crate) const fn failures(&self) -> u32 {
         self.failures
     }

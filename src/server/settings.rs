@@ -50,10 +50,6 @@ impl ServerUrl {
         (tls || url.is_loopback()).then_some(url)
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        &self.text
-    }
-
     pub(super) fn host(&self) -> &str {
         &self.host
     }

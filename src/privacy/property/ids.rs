@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::cluster::{MARKER, Random};
 use super::{Verdict, clusters, each, store};
-use crate::cluster::way::{CronJobs, Fold, Jobs, Kind as _, Listing, Namespaces, Workloads};
+use crate::cluster::way::{CronJobs, Fold, Jobs, Listing, Namespaces, Workloads};
 use crate::cluster::{Inventory, WorkloadKind};
 use crate::privacy::Detail;
 use crate::privacy::id::Kind;
