@@ -24,8 +24,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 pub(crate) use heartbeat::{Heartbeat, Pulse};
+pub(crate) use pro::detail;
 
 use crate::config::Config;
+use crate::publish::status::ProFacts;
 use crate::store::{Store, StoreError};
 use crate::time::Time;
 use beat::{Beat, Nudge};
@@ -115,6 +117,8 @@ fn start(config: &Config) -> Result<(Running, Worker), StartError> {
     log::info!("cluster API: {}", beat_client.config().source);
     let (store, opened) = Store::open(&config.db).map_err(StartError::Store)?;
     let state = State::new(store.stats().map_err(StartError::Store)?);
+    // The first status, too, says how things stand with the server.
+    state.set_pro(ProFacts::read(&store, Time::now()).map_err(StartError::Store)?);
     let (to_beat, beat_inbox) = mpsc::channel();
     let (to_worker, worker_inbox) = mpsc::channel();
 

@@ -9,6 +9,7 @@ use super::args::{Matter, Names, Preview};
 use super::exit::Failure;
 use super::layout::{Column, Table};
 use super::output::{self, Format};
+use crate::agent;
 use crate::config::{Config, Env};
 use crate::privacy::id::OpaqueId;
 use crate::store::{Store, StoreError};
@@ -32,7 +33,8 @@ fn show_preview(preview: &Preview, env: Env<'_>) -> Result<ExitCode, Failure> {
     let config = Config::new(&preview.flags(), env)?;
     let store = Store::open_read_only(&config.db)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let written = store.write_payload(config.privacy_detail, &mut out);
+    let detail = agent::detail(&store, config.privacy_detail)?;
+    let written = store.write_payload(detail, &mut out);
     let written = written.and_then(|written| Ok(io::Write::flush(&mut out).map(|()| written)?));
     match written {
         Ok(true) => Ok(ExitCode::SUCCESS),
