@@ -130,6 +130,8 @@ impl Worker {
                 self.refresh_dashboard();
                 refresh_at = Instant::now() + DASHBOARD_INTERVAL;
             }
+            // First, so that no id is told that would be given again if the database were lost now.
+            news |= self.write_papers();
             news |= self.talk_to_server();
             news |= self.write_papers();
             if news || Instant::now() >= facts_at {
