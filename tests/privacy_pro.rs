@@ -12,6 +12,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -19,7 +21,7 @@ use kube_sim::{Cluster, Metrics, Options};
 use kube9_sim::{Call, FaultAction, misbehave};
 use marked::{MARKER, Marker, SHOP};
 use serde_json::{Value, json};
-use support::{Agent, KEY, Pro, wait_for};
+use support::{Agent, BINARY, KEY, Pro, wait_for};
 
 /// In the key of these tests, and nowhere else.
 const SECRET: &str = "zgqhkxjv";
@@ -168,6 +170,13 @@ fn no_name_is_sent_whatever_is_asked_and_whatever_goes_wrong() {
         "{before:?}"
     );
 
+    // What anybody can look at beforehand is what is sent, byte for byte.
+    let preview = pro.run(&["query", "privacy", "preview"]).stdout;
+    let body = pro.requests(Call::Push).pop().unwrap().body;
+    assert_eq!(
+        preview.escape_ascii().to_string(),
+        body.escape_ascii().to_string()
+    );
     work_with(&pro);
 
     // The agent dies, and its database with it.
@@ -308,6 +317,83 @@ fn who_listens_on_the_way_learns_the_host_of_the_server() {
     for marker in [MARKER, SECRET] {
         assert_eq!(Marker::new(marker).find(&hello), None);
     }
+}
+
+/// Who answers the agent's questions for addresses, and whoever is between, learns that same host.
+#[test]
+fn no_name_is_looked_up_but_that_of_the_server() {
+    let found = ["/usr/bin/strace", "/usr/local/bin/strace", "/bin/strace"].map(Path::new);
+    let Some(strace) = found.into_iter().find(|path| path.exists()) else {
+        let allowed = std::env::var("KUBE9_ALLOW_NO_STRACE").is_ok_and(|value| value == "1");
+        assert!(
+            allowed,
+            "strace is not installed; KUBE9_ALLOW_NO_STRACE=1 passes this test without it"
+        );
+        return;
+    };
+    let pro = shop();
+    with_secret(&pro);
+    pro.set("KUBE9_SERVER_URL", "https://kube9-server.example");
+    let trace = pro.path("trace");
+    let mut command = Command::new(strace);
+    // Every byte that goes to the network, as hexadecimal digits.
+    command
+        .args([
+            "-f",
+            "-qq",
+            "-xx",
+            "-s",
+            "70000",
+            "-e",
+            "trace=network",
+            "-o",
+        ])
+        .arg(&trace);
+    command
+        .arg(BINARY)
+        .args(["run", "--status-interval", "10s"])
+        .env_clear();
+    for (name, value) in pro.command(&[]).get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut agent = Agent::start(command);
+    let question: Vec<String> = b"kube9-server"
+        .iter()
+        .map(|byte| format!("\\x{byte:02x}"))
+        .collect();
+    wait_for("a question for the address of the server", || {
+        std::fs::read_to_string(&trace)
+            .unwrap_or_default()
+            .contains(&question.concat())
+            .then_some(())
+    });
+    let children = format!("/proc/{0}/task/{0}/children", agent.id());
+    let child = std::fs::read_to_string(children).unwrap();
+    support::signal(child.trim().parse().unwrap(), "TERM");
+    agent.wait();
+    let trace = std::fs::read_to_string(trace).unwrap();
+    for marker in [MARKER, SECRET] {
+        assert_eq!(Marker::new(marker).find(trace.as_bytes()), None);
+    }
+    // The name servers, the API server, and nobody else.
+    let server = pro.sim.addr().port().to_string();
+    for (_, rest) in trace
+        .match_indices("port=htons(")
+        .map(|(at, part)| trace.split_at(at + part.len()))
+    {
+        let (port, _) = rest.split_once(')').unwrap();
+        assert!(
+            port == "53" || port == server || is_own(&trace, port),
+            "port {port}"
+        );
+    }
+}
+
+/// Whether it is a port of the agent's own end of a connection.
+fn is_own(trace: &str, port: &str) -> bool {
+    let port = format!("port=htons({port})");
+    let mut lines = trace.lines().filter(|line| line.contains(&port));
+    lines.all(|line| line.contains("getsockname"))
 }
 
 /// A proxy sees where to, and neither the key nor a path.
