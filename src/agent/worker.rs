@@ -132,7 +132,7 @@ impl Worker {
             }
             // First, so that no id is told that would be given again if the database were lost now.
             news |= self.write_papers();
-            news |= self.talk_to_server();
+            self.talk_to_server();
             news |= self.write_papers();
             if news || Instant::now() >= facts_at {
                 self.tell_facts();
@@ -252,8 +252,8 @@ impl Worker {
         }
     }
 
-    /// Does what is due with the server. Whether anything came of it.
-    fn talk_to_server(&mut self) -> bool {
+    /// Does what is due with the server.
+    fn talk_to_server(&mut self) {
         // Namespaces that are left out from now on are in the inventory until the next collection.
         let may_push = self.has_exclusions();
         let identity = self.identity.clone();
@@ -264,18 +264,20 @@ impl Worker {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.kept(Err(error));
-                return true;
+                self.tell_facts();
+                return;
             }
         };
+        if outcome.called {
+            // Before what was refused, which would be told with the facts of before.
+            self.tell_facts();
+            self.papers.forget();
+        }
         if let Some(refused) = &outcome.refused {
             self.note(ProblemKind::Sync, Some(&refused.to_string()));
         } else if outcome.synced {
             self.note(ProblemKind::Sync, None);
         }
-        if outcome.called {
-            self.papers.forget();
-        }
-        outcome.called
     }
 
     /// Writes the ConfigMaps that follow from the database. Whether it was changed beside us.
