@@ -243,7 +243,7 @@ fn bodies_are_cut_and_hang_and_drip() {
     assert_eq!(server.requests().last().unwrap().status, 0);
     let begin = Instant::now();
     drop(server);
-    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert!(begin.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
