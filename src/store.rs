@@ -269,6 +269,12 @@ impl Store {
         Ok(version)
     }
 
+    /// Gives back the memory of pages that are not in use.
+    pub(crate) fn shrink(&self) {
+        // Nothing is lost where it cannot.
+        drop(self.connection.execute_batch("PRAGMA shrink_memory"));
+    }
+
     /// The version of the schema in the file.
     pub(crate) fn schema_version(&self) -> Result<u32, StoreError> {
         let version = self

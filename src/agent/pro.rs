@@ -428,7 +428,8 @@ impl Pro {
         store: &mut Store,
         outcome: &mut Outcome,
     ) -> Result<Step, StoreError> {
-        if !self.may_push {
+        // To measure a body that cannot be sent now would be work for nothing.
+        if !self.may_push || !link.may(store, Call::Push)? {
             return Ok(Step::Later);
         }
         let detail = detail(store, self.config.privacy_detail)?;

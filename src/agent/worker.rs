@@ -140,6 +140,7 @@ impl Worker {
             }
             // Idle for minutes: the beat keeps a connection, and one is enough.
             self.client.disconnect();
+            self.store.shrink();
             let until = collect_at.min(refresh_at).min(Instant::now() + paced(TICK));
             match self
                 .inbox

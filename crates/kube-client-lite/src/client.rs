@@ -25,8 +25,8 @@ use crate::tls::{NamedTls, with_tls};
 
 /// One TLS record is at most 16 KiB; ureq's default of 128 KiB would be a tenth of a small
 /// tool's memory.
-const INPUT_BUFFER: usize = 32 << 10;
-const OUTPUT_BUFFER: usize = 16 << 10;
+const INPUT_BUFFER: usize = 16 << 10;
+const OUTPUT_BUFFER: usize = 8 << 10;
 
 /// Of an error's body this much is read; the rest is of no use to anyone.
 const MAX_ERROR_BODY: u64 = 64 << 10;
