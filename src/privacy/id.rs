@@ -15,8 +15,8 @@ pub(crate) enum Kind {
     Workload(WorkloadKind),
 }
 
-/// A kind and a number: `deployment_002`. The number tells when the name was first seen, and
-/// nothing else.
+/// A kind and a number: `deployment_002`. The number tells the order in which names were
+/// first seen, those first seen together by the alphabet, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpaqueId {
     pub(crate) kind: Kind,
