@@ -15,7 +15,10 @@ use kube_sim::{Fault, Options};
 use kube9_sim::{Call, FaultAction, misbehave};
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use support::{Agent, KEY, Pro, RECOMMENDATIONS, in_time, side_by_side, signal, wait_for};
+use support::{
+    Agent, KEY, NAMESPACE, Pro, RECOMMENDATIONS, base64, config_map_path, in_time, side_by_side,
+    signal, wait_for,
+};
 
 /// Longer than any interval between two syncs that a test sets.
 const LONG: i64 = 25 * 60 * 60 * 1000;
@@ -899,4 +902,128 @@ fn a_proxy_that_does_not_want_to_is_a_server_out_of_reach() {
             pro.assert_well_behaved(&agent);
         },
     );
+}
+
+const STATE: &str = "kube9-operator-state";
+
+fn lose_volume(pro: &Pro) {
+    for name in [
+        "kube9.db",
+        "kube9.db-wal",
+        "kube9.db-shm",
+        "kube9.db-heartbeat",
+    ] {
+        drop(std::fs::remove_file(pro.path(name)));
+    }
+}
+
+/// As when the node goes, and an `emptyDir` with it: right after a command has answered.
+#[test]
+fn an_agent_on_an_empty_volume_goes_on_where_the_last_one_was() {
+    let mut pro = Pro::new();
+    for id in ["ins_1", "ins_2", "ins_3"] {
+        pro.server.add_insight(insight(id));
+    }
+    let mut agent = pro.start_and_sync(&[]);
+    assert_eq!(ack(&pro, "ins_1")["synced"], true);
+    let names = pro.ask(&["privacy", "names"]);
+    let epoch = pro.server.last_push().unwrap()["mapEpoch"].clone();
+    let clusters = pro.server.clusters();
+    pro.server.shutdown_listener();
+    let asked = analyze(&pro, "deploy/api");
+    assert_eq!(asked["state"], "queued");
+    let dismissed = pro.ask(&["insights", "dismiss", "ins_2"]);
+    assert_eq!(dismissed["synced"], false);
+    kill(&mut agent);
+    lose_volume(&pro);
+    pro.server.restart().unwrap();
+    let agent = pro.start_and_sync(&[]);
+    let told = effects("both verdicts", || pro.server.acknowledgements(), 2);
+    let analyses = effects("the analysis", || pro.server.analyses(), 1);
+    assert_eq!(analyses[0].request_id, asked["requestId"].as_str().unwrap());
+    assert_eq!((analyses.len(), analyses[0].calls), (1, 1));
+    assert_eq!((told.len(), told[1].state.as_str()), (2, "dismissed"));
+    assert_eq!(
+        pro.ask(&["privacy", "names"]),
+        names,
+        "names keep their ids"
+    );
+    assert_eq!(pro.server.last_push().unwrap()["mapEpoch"], epoch);
+    assert_eq!(pro.server.clusters()[0].id, clusters[0].id);
+    for (id, state) in [
+        ("ins_1", "acknowledged"),
+        ("ins_2", "dismissed"),
+        ("ins_3", "open"),
+    ] {
+        assert_eq!(pro.ask(&["insights", "get", id])["state"], state, "{id}");
+    }
+    let list = pro.ask(&["analyses", "list"]);
+    assert_eq!(list["pagination"]["total"], 1);
+    pro.assert_well_behaved(&agent);
+}
+
+/// What cannot be used is a warning, and a new map: old insights stay as they came.
+#[test]
+fn a_state_that_cannot_be_used_is_no_reason_to_stop() {
+    let bomb = [
+        b"k9s\x01".as_slice(),
+        &[0xff, 0xff, 0xff, 0x7f],
+        &[0xff; 4096],
+    ]
+    .concat();
+    let cases = [
+        ("nothing in it", json!({})),
+        ("text in place of bytes", json!({"data": {"state": "{}"}})),
+        (
+            "noise",
+            json!({"binaryData": {"state": base64(&[0x5a; 999])}}),
+        ),
+        (
+            "more than there is memory",
+            json!({"binaryData": {"state": base64(&bomb)}}),
+        ),
+    ];
+    let cases: Vec<_> = cases
+        .into_iter()
+        .chain([("cut", json!("half")), ("bent", json!("bit"))])
+        .collect();
+    side_by_side(&cases, |case| {
+        let pro = Pro::new();
+        pro.server.add_insight(insight("ins_1"));
+        let mut agent = pro.start_and_sync(&[]);
+        let epoch = pro.server.last_push().unwrap()["mapEpoch"].clone();
+        let map = wait_for("the state", || pro.config_map(STATE));
+        agent.stop();
+        lose_volume(&pro);
+        let mut left = case.clone();
+        if let Some(how) = case.as_str() {
+            let text = map["binaryData"]["state"].as_str().unwrap();
+            let (begin, end) = text.split_at(text.len() / 8 * 4);
+            let text = if how == "half" {
+                begin.to_owned()
+            } else {
+                format!("{begin}AAAA{}", &end[4..])
+            };
+            left = json!({"binaryData": {"state": text}});
+        }
+        left["metadata"] = json!({"name": STATE});
+        pro.sim.remove(&config_map_path(STATE));
+        pro.sim
+            .insert(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps"), left);
+        let agent = pro.start_and_sync(&[]);
+        wait_for("a push", || (pro.server.pushes() == 2).then_some(()));
+        let now = pro.server.last_push().unwrap()["mapEpoch"].clone();
+        assert_ne!(now, epoch, "a new map");
+        let insight = pro.ask(&["insights", "get", "ins_1"]);
+        assert_eq!(
+            (&insight["title"], &insight["resources"][0]["resolved"]),
+            (&"deployment_001 runs as root".into(), &false.into())
+        );
+        wait_for("a state that can be used", || {
+            let map = pro.config_map(STATE)?;
+            let text = map["binaryData"]["state"].as_str()?.to_owned();
+            (map["binaryData"] != case["binaryData"] && text.len() > 100).then_some(())
+        });
+        pro.assert_well_behaved(&agent);
+    });
 }

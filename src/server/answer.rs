@@ -29,6 +29,12 @@ const MAX_TITLE: usize = 300;
 const MAX_TEXT: usize = 4000;
 const MAX_RESOURCE: usize = 100;
 
+/// Of a text this much is looked at, in bytes: the longest that is shown, whatever is cleaned away.
+const MAX_RAW: usize = 64 << 10;
+
+/// A character has no more bytes.
+const MAX_CHAR: usize = 4;
+
 /// No server asks for more patience than this and is believed.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -185,48 +191,88 @@ impl<'de> Visitor<'de> for Page<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Item {
-    id: Option<String>,
-    severity: Option<String>,
-    category: Option<String>,
-    title: Option<String>,
-    description: Option<String>,
-    recommendation: Option<String>,
+    id: Option<Text>,
+    severity: Option<Text>,
+    category: Option<Text>,
+    title: Option<Text>,
+    description: Option<Text>,
+    recommendation: Option<Text>,
     affected_resources: Option<Resources>,
-    created_at: Option<String>,
+    created_at: Option<Text>,
 }
 
 impl Item {
     fn check(self, key: &ApiKey) -> Option<InsightAnswer> {
-        let id = self.id.filter(|id| {
-            (1..=MAX_ID).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_graphic())
-                && key.is_not_in(id)
-        })?;
-        let line = |text: Option<String>| key.hide(text::line(&text.unwrap_or_default()));
-        let lines = |text: Option<String>| {
-            bounded::cut(&key.hide(text::clean(&text.unwrap_or_default())), MAX_TEXT)
-        };
-        let word = |text| bounded::cut(&line(text).to_lowercase(), MAX_WORD);
+        let id = self.id?.0;
+        let usable = (1..=MAX_ID).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_graphic())
+            && key.is_not_in(&id);
+        if !usable {
+            return None;
+        }
+        let line = |text, most| shown(text, text::line, key, most);
+        let lines = |text| shown(text, text::clean, key, MAX_TEXT);
+        let word = |text| bounded::cut(&line(text, MAX_TEXT).to_lowercase(), MAX_WORD);
         let resources = self.affected_resources.unwrap_or_default().0;
         Some(InsightAnswer {
             id,
             severity: word(self.severity),
             category: word(self.category),
-            title: bounded::cut(&line(self.title), MAX_TITLE),
+            title: line(self.title, MAX_TITLE),
             description: lines(self.description),
             recommendation: lines(self.recommendation),
             affected_resources: resources
                 .into_iter()
-                .map(|resource| bounded::cut(&line(Some(resource)), MAX_RESOURCE))
+                .map(|resource| line(Some(resource), MAX_RESOURCE))
                 .collect(),
-            created_at: credible(self.created_at),
+            created_at: credible(self.created_at.map(|text| text.0)),
         })
+    }
+}
+
+/// What is shown of a text: cleaned, without the key, and cut.
+fn shown(text: Option<Text>, clean: fn(&str) -> String, key: &ApiKey, most: usize) -> String {
+    let Text(text) = text.unwrap_or_default();
+    let mut clean = key.hide(clean(&text));
+    if text.len() + MAX_CHAR > MAX_RAW {
+        // Where it broke off, a part of the key may stand.
+        let rest = clean.chars().count().saturating_sub(key.expose().len());
+        clean = clean.chars().take(rest).collect();
+    }
+    bounded::cut(&clean, most)
+}
+
+/// A text, as far as any of it can be shown: what fills a whole page would be in memory several
+/// times until it is cleaned and cut.
+#[derive(Default)]
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Beginning)
+    }
+}
+
+struct Beginning;
+
+impl Visitor<'_> for Beginning {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+        let most = text.len().min(MAX_RAW);
+        let mut ends = (0..=most).rev();
+        let beginning = ends.find_map(|end| text.get(..end));
+        Ok(Text(beginning.unwrap_or_default().to_owned()))
     }
 }
 
 /// The first of a list of texts.
 #[derive(Default)]
-struct Resources(Vec<String>);
+struct Resources(Vec<Text>);
 
 impl<'de> Deserialize<'de> for Resources {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
