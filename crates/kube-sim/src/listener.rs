@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -179,7 +180,7 @@ impl Listener {
     fn stop(&mut self) {
         if let Some(socket) = self.end() {
             self.reserved = reserve(&socket);
-            drop(socket);
+            close(socket);
             self.wait_for_connections();
         }
     }
@@ -211,7 +212,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(socket) = self.end() {
-            drop(socket);
+            close(socket);
             self.wait_for_connections();
         }
     }
@@ -228,6 +229,11 @@ fn reserve(socket: &TcpListener) -> Option<(TcpStream, TcpStream)> {
             return Some((client, server));
         }
     }
+}
+
+/// Ends listening, also where a process that is being started holds a copy of the socket until its program runs.
+fn close(socket: TcpListener) {
+    let _ = TcpStream::from(OwnedFd::from(socket)).shutdown(Shutdown::Both);
 }
 
 /// Where one's own address can be connected to.

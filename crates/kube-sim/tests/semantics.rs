@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -351,6 +352,26 @@ fn a_restarted_server_is_the_same_on_the_same_port() {
     let old = sim.ca_pem();
     sim.rotate_ca().unwrap();
     assert_ne!(old, sim.ca_pem());
+    assert_eq!(get(&sim, "/version").status, 200);
+}
+
+/// A process that is being started holds copies of all sockets until its program runs.
+#[test]
+fn a_server_restarts_while_processes_are_started() {
+    let mut sim = recorded();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let restarts: Result<Vec<()>, _> = (0..200).map(|_| sim.restart()).collect();
+        over.store(true, Ordering::Relaxed);
+        restarts.unwrap();
+    });
     assert_eq!(get(&sim, "/version").status, 200);
 }
 
