@@ -1,6 +1,7 @@
 //! What is asked again, when, and what never is.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
@@ -163,7 +164,7 @@ fn a_connection_closed_between_two_calls_is_not_noticed() {
     let raw = Raw::new(move |mut stream, _| {
         let answer = answer("200 OK", r#"{"gitVersion": "v1"}"#);
         stream.write_all(answer.as_bytes()).unwrap();
-        drop(stream);
+        stream.shutdown(Shutdown::Both).unwrap();
         let _ = closed.send(());
     });
     let client = raw.client().with_retry(RetryPolicy::NEVER);
