@@ -1,7 +1,7 @@
 //! What can be typed. argh knows neither `--flag=value` nor our exit codes; both are added here.
 
 // The docs of the types are the text of --help.
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
 
 mod pro;
 
